@@ -1,0 +1,5 @@
+"""``python -m strokeseg`` is the command line."""
+
+from strokeseg.cli import main
+
+main()

@@ -1,0 +1,260 @@
+"""`ModelCard`: everything the engine must know to run a model, and everything a reader must know to trust it.
+
+A card is the file ``card.json`` of a model folder, format 1. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strokeseg.errors import ModelError
+from strokeseg.models.fields import Fields
+
+FORMAT = 1
+ROLES = ("dwi", "adc", "t1", "flair", "b0")
+RUNTIMES = ("threshold", "openvino", "torch")
+STRATEGIES = ("whole", "windows", "slices", "proposals")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """A volume that the model takes: its role, and whether the model works without it."""
+
+    role: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the volumes become the model's input.
+
+    Attributes:
+        spacing_mm: Grid spacing along (R, A, S); None keeps the scan's own grid.
+        margin_voxels: Voxels kept free around the brain.
+        multiple: Every axis is padded to a multiple of this.
+        channels: Names of the input channels in order, see `strokeseg.prepare.channels`.
+    """
+
+    spacing_mm: tuple[float, float, float] | None
+    margin_voxels: int
+    multiple: int
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LesionClass:
+    """A label of the mask and what it means, in a coded terminology."""
+
+    value: int
+    name: str
+    coding_scheme: str
+    code: str
+    meaning: str
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probability becomes mask."""
+
+    rule: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file of the model folder that must not change."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model, completely described. Fields are those of ``card.json``; see `strokeseg.models.card.parse_card`."""
+
+    name: str
+    title: str
+    version: str
+    status: str
+    task: str
+    inputs: tuple[ModelInput, ...]
+    reference_role: str
+    preparation: Preparation
+    network: str
+    network_arguments: dict[str, Any]
+    runtime: str
+    strategy: str
+    classes: tuple[LesionClass, ...]
+    decision: Decision
+    temperature: float
+    minimum_lesion_ml: float
+    files: tuple[ModelFile, ...]
+    origin: dict[str, Any]
+    measured: tuple[dict[str, Any], ...]
+    intended_use: str
+    limits: tuple[str, ...]
+    folder: Path | None = field(default=None, compare=False)
+
+    @property
+    def required_roles(self) -> tuple[str, ...]:
+        """Roles without which the model does not run."""
+        return tuple(i.role for i in self.inputs if i.required)
+
+    @property
+    def optional_roles(self) -> tuple[str, ...]:
+        """Roles that the model uses when they are there."""
+        return tuple(i.role for i in self.inputs if not i.required)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder.
+
+    Raises:
+        ModelError: There is no card, it is no JSON, or a field is wrong.
+    """
+    path = folder / "card.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"'{folder.name}' is not a model.",
+            "The folder has no card.json.",
+            "Name a model of 'strokeseg models list', or a folder that has a card.json.",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The card of the model '{folder.name}' cannot be read.",
+            f"card.json is not valid JSON text: {type(error).__name__}.",
+            "Restore the model folder from where it came from.",
+        ) from error
+    return parse_card(data, folder)
+
+
+def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
+    """A card from its JSON data; every field is checked and unknown ones are refused.
+
+    Raises:
+        ModelError: Names the field, what was expected and what was found.
+    """
+    name = data.get("name") if isinstance(data, dict) else None
+    fields = Fields(data, "", name if isinstance(name, str) else (folder.name if folder else "?"))
+    version = fields.whole("format", 1, 10**6)
+    if version > FORMAT:
+        raise ModelError(
+            f"The model '{fields.card}' was made for a newer StrokeSeg.",
+            f"Its card has format {version}, this version reads format {FORMAT}.",
+            "Update StrokeSeg, or use an older version of the model.",
+        )
+    card = ModelCard(
+        name=_matching(fields, "name", _NAME, "lower-case letters, digits, '-', '_' and '.'"),
+        title=fields.text("title"),
+        version=fields.text("version"),
+        status=fields.choice("status", ("default", "experimental", "baseline"), "experimental"),
+        task=fields.text("task"),
+        inputs=tuple(_input(f) for f in fields.parts("inputs")),
+        reference_role=fields.choice("reference_role", ROLES),
+        preparation=_preparation(fields.part("preparation")),
+        network=fields.text("network"),
+        network_arguments=fields.mapping("network_arguments", {}),
+        runtime=fields.choice("runtime", RUNTIMES),
+        strategy=fields.choice("strategy", STRATEGIES),
+        classes=tuple(_lesion_class(f) for f in fields.parts("classes")),
+        decision=_decision(fields.part("decision")),
+        temperature=fields.number("temperature", 0.05, 20.0, 1.0),
+        minimum_lesion_ml=fields.number("minimum_lesion_ml", 0.0, 100.0),
+        files=tuple(_file(Fields(v, "files[]", fields.card)) for v in fields.items("files")),
+        origin=fields.mapping("origin"),
+        measured=tuple(fields.items("measured")),
+        intended_use=fields.text("intended_use"),
+        limits=fields.texts("limits"),
+        folder=folder,
+    )
+    fields.done()
+    _consistent(card, fields)
+    return card
+
+
+def _matching(fields: Fields, field_name: str, pattern: re.Pattern[str], expected: str) -> str:
+    value = fields.text(field_name)
+    if not pattern.fullmatch(value):
+        raise fields.wrong(field_name, expected, value)
+    return value
+
+
+def _input(fields: Fields) -> ModelInput:
+    result = ModelInput(fields.choice("role", ROLES), fields.flag("required"))
+    fields.done()
+    return result
+
+
+def _preparation(fields: Fields) -> Preparation:
+    spacing = fields.items("spacing_mm", [])
+    numbers = [v for v in spacing if isinstance(v, int | float) and not isinstance(v, bool) and 0.2 <= v <= 10]
+    if len(numbers) != len(spacing) or len(spacing) not in (0, 3):
+        raise fields.wrong("spacing_mm", "three numbers from 0.2 to 10, or an empty list for the scan's own", spacing)
+    channels = fields.texts("channels")
+    if not channels:
+        raise fields.wrong("channels", "at least one channel", channels)
+    result = Preparation(
+        spacing_mm=(float(numbers[0]), float(numbers[1]), float(numbers[2])) if numbers else None,
+        margin_voxels=fields.whole("margin_voxels", 0, 64),
+        multiple=fields.whole("multiple", 1, 128),
+        channels=channels,
+    )
+    fields.done()
+    return result
+
+
+def _lesion_class(fields: Fields) -> LesionClass:
+    colour = fields.items("colour")
+    if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
+        raise fields.wrong("colour", "three whole numbers from 0 to 255", colour)
+    result = LesionClass(
+        value=fields.whole("value", 1, 255),
+        name=fields.text("name"),
+        coding_scheme=fields.text("coding_scheme"),
+        code=fields.text("code"),
+        meaning=fields.text("meaning"),
+        colour=(colour[0], colour[1], colour[2]),
+    )
+    fields.done()
+    return result
+
+
+def _decision(fields: Fields) -> Decision:
+    result = Decision(fields.choice("rule", ("threshold", "argmax")), fields.number("threshold", 0.0, 1.0, 0.5))
+    fields.done()
+    return result
+
+
+def _file(fields: Fields) -> ModelFile:
+    name = fields.text("name")
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise fields.wrong("name", "the plain name of a file of the model folder", name)
+    result = ModelFile(
+        name, _matching(fields, "sha256", _SHA256, "64 hexadecimal digits"), fields.whole("size_bytes", 0, 2**40)
+    )
+    fields.done()
+    return result
+
+
+def _consistent(card: ModelCard, fields: Fields) -> None:
+    """What no single field can say."""
+    roles = [i.role for i in card.inputs]
+    if len(set(roles)) != len(roles):
+        raise fields.wrong("inputs", "every role once", roles)
+    if card.reference_role not in card.required_roles:
+        raise fields.wrong("reference_role", "one of the required inputs", card.reference_role)
+    values = [c.value for c in card.classes]
+    if values != list(range(1, len(values) + 1)):
+        raise fields.wrong("classes", "values 1, 2, 3, ... in order", values)
+    if card.decision.rule == "threshold" and len(values) != 1:
+        raise fields.wrong("decision.rule", "'argmax' for a model with several classes", card.decision.rule)
