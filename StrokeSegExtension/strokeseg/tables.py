@@ -37,12 +37,15 @@ def lesion_table(lesions: Sequence[Lesion], volume_ml: float) -> Table:
     if not lesions:
         title = "No lesion above the threshold was found. This does not exclude a stroke."
     table = Table(title=title, title_justify="left", show_header=bool(lesions))
-    for name in ("#", "ml", "side", "centroid R, A, S (mm)", "ADC mean", "ADC min", "probability", "hint"):
+    for name in ("#", "ml", "side", "centroid R, A, S (mm)", "ADC mean", "ADC min", "probability"):
         table.add_column(name)
     for x in lesions:
         place = ", ".join(f"{v:.1f}" for v in x.centroid_ras_mm)
         numbers = (_number(x.adc_mean, 2), _number(x.adc_min, 2), _number(x.probability_mean, 2))
-        table.add_row(str(x.label), f"{x.volume_ml:.3f}", x.side or "", place, *numbers, x.hint)
+        table.add_row(f"{x.label}{'*' if x.hint else ''}", f"{x.volume_ml:.3f}", x.side or "", place, *numbers)
+    hints = [f"* {x.label}: {x.hint}" for x in lesions if x.hint]
+    if hints:
+        table.caption, table.caption_justify = "\n".join(hints), "left"
     return table
 
 
