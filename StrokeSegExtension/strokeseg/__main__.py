@@ -1,5 +1,21 @@
-"""``python -m strokeseg`` is the command line."""
+"""``strokeseg`` and ``python -m strokeseg``: the command line, or the worker, which starts without the command line."""
 
-from strokeseg.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Entry point of the command ``strokeseg``."""
+    if sys.argv[1:] == ["worker"]:
+        from strokeseg.worker import main as work  # noqa: PLC0415  either of the two, never both
+
+        work()
+        return
+    from strokeseg.cli import main as command_line  # noqa: PLC0415
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,22 +6,21 @@ cancelled; 1 an error of ours. Each command's work is in the rooms; here is only
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from strokeseg import __version__, console
-from strokeseg.errors import Cancelled, InputError, MemoryLimitError, StrokeSegError
-from strokeseg.events import Monitor
+from strokeseg import __version__, cli_models, console
+from strokeseg.command import Format, FormatOption, cancellable, in_words
+from strokeseg.errors import InputError
 
 app = typer.Typer(
     name="strokeseg",
@@ -31,17 +30,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models_app = typer.Typer(
-    help="Models at hand: list, show.", no_args_is_help=False, invoke_without_command=True, rich_markup_mode=None
-)
-app.add_typer(models_app, name="models")
+app.add_typer(cli_models.app, name="models")
 
 
-class Format(StrEnum):
-    """For whom the output is."""
+class Precision(StrEnum):
+    """What a network computes in."""
 
-    text = "text"
-    json = "json"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class RuntimeName(StrEnum):
+    """What runs a network."""
+
+    auto = "auto"
+    openvino = "openvino"
+    torch = "torch"
 
 
 class Empty(StrEnum):
@@ -49,47 +54,6 @@ class Empty(StrEnum):
 
     nan = "nan"
     isles = "isles"
-
-
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="Output for people (text) or machines (one JSON object).")
-]
-
-
-@contextmanager
-def _in_words(output: Format) -> Iterator[None]:
-    """Every error ends as three sentences and an exit code, never as a traceback."""
-    try:
-        yield
-    except StrokeSegError as error:
-        console.show_error(error, as_json=output is Format.json)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        cancelled = Cancelled()
-        console.show_error(cancelled, as_json=output is Format.json)
-        raise typer.Exit(cancelled.exit_code) from error
-    except MemoryError as error:
-        full = MemoryLimitError(
-            "The memory is not enough.",
-            "The system refused more memory for these volumes.",
-            "Close other programs, or use volumes with fewer voxels.",
-        )
-        console.show_error(full, as_json=output is Format.json)
-        raise typer.Exit(full.exit_code) from error
-
-
-@contextmanager
-def _cancellable(output: Format) -> Iterator[tuple[Monitor, console.Narrator]]:
-    """A monitor whose run ends at the next step when the user presses Ctrl+C or the system asks to terminate."""
-    stop = threading.Event()
-    narrator = console.Narrator(quiet=output is Format.json)
-    previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with narrator.showing():
-            yield Monitor(narrator, stop.is_set), narrator
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @app.command()
@@ -121,7 +85,41 @@ def segment(
     min_lesion_ml: Annotated[
         float | None, typer.Option(min=0.0, help="Smaller lesions are dropped, ml. Default: the model's.")
     ] = None,
-    strategy: Annotated[str, typer.Option(help="How the model is run: auto (the model's own) or whole.")] = "auto",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="How the model is run: whole (one pass), windows, slices, or auto: the model's own, by windows where "
+            "the memory is too small."
+        ),
+    ] = "auto",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,Z",
+            help="Size of a window, voxels of the model's grid along right, anterior, superior. Default: the model's.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=0.9, help="Share of a window that neighbours overlap, 0-0.9. Default: the model's."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Run the mirrored scan, too, and take the mean; twice the time. Default: off.")
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write how undecided the mean of both passes is (entropy, 0-1; not the model's own uncertainty); "
+            "includes --tta. Default: off.",
+        ),
+    ] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="Numbers that the network computes in; fp32 where the device has no other.")
+    ] = Precision.fp32,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="Library that runs the network; auto: OpenVINO on the CPU, PyTorch on a GPU.")
+    ] = RuntimeName.auto,
     b_value: Annotated[
         float | None, typer.Option(min=0.0, help="b-value of the DWI, s/mm². Default: what the file says.")
     ] = None,
@@ -142,71 +140,54 @@ def segment(
 ) -> None:
     """Find the lesions of one patient and write mask, probability, table, picture and report."""
     files = {"dwi": dwi, "adc": adc, "t1": t1, "flair": flair, "b0": b0, "brain_mask": brain_mask}
-    given = {role: path for role, path in files.items() if path is not None}
-    with _in_words(output):
-        identity = {role: Path(path).name for role, path in given.items()} if identify else None
-        _segment(
-            given,
-            output,
-            out=out,
-            reference=reference,
-            per_class=per_class,
-            identity=identity,
-            model=model,
-            device=device,
-            threshold=threshold,
-            min_lesion_ml=min_lesion_ml,
-            strategy=strategy,
-            b_value=b_value,
-            register=register,
-        )
+    options = {
+        "model": model,
+        "device": device,
+        "threshold": threshold,
+        "min_lesion_ml": min_lesion_ml,
+        "strategy": strategy,
+        "window": None if window is None else _window(window),
+        "overlap": overlap,
+        "tta": tta,
+        "uncertainty": uncertainty,
+        "precision": precision.value,
+        "runtime": runtime.value,
+        "b_value": b_value,
+        "register": register,
+        "reference": reference,
+        "per_class": per_class,
+        "identify": identify,
+    }
+    with in_words(output):
+        _segment({role: path for role, path in files.items() if path is not None}, out, output, options)
 
 
-def _segment(
-    files: dict[str, Any],
-    output: Format,
-    *,
-    out: str | None,
-    reference: str | None,
-    per_class: bool = False,
-    identity: dict[str, str] | None = None,
-    synthetic: bool = False,
-    **options: Any,
-) -> None:
-    """Read, segment, compare, write, and say what came out."""
-    with _cancellable(output) as (monitor, _):
-        from strokeseg.case import Case  # noqa: PLC0415  numpy and scipy are loaded when there is work, not for --help
-        from strokeseg.evaluation import evaluate, read_reference  # noqa: PLC0415
-        from strokeseg.results import check_place  # noqa: PLC0415
-        from strokeseg.segmentation import choose_model, segment  # noqa: PLC0415
-        from strokeseg.volume import Volume  # noqa: PLC0415
+def _window(text: str) -> list[int]:
+    """The numbers of ``--window``."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(p.strip().isdecimal() and 1 <= int(p) <= 2048 for p in parts):
+        raise typer.BadParameter(f"'{text}': give three numbers of voxels, e.g. 96,96,96", param_hint="--window")
+    return [int(p) for p in parts]
 
-        if out is not None:
-            check_place(Path(out))
-            _load_drawing_meanwhile()
-        with monitor.stage("read", "reading the scans"):
-            case = Case.from_files(**files, b_value=options.get("b_value"))
-            expected = read_reference(reference) if reference is not None else None
-        choose_model(case, options["model"])
-        result = segment(case, monitor=monitor, synthetic=synthetic, **options)
-        metrics = None
-        if expected is not None:
-            with monitor.stage("evaluate", "comparing with the reference"):
-                metrics = evaluate(
-                    Volume(result.mask, result.affine), expected, probability=result.probability, brain=result.brain
-                )
-        written = {}
-        if out is not None:
-            written = result.save(out, metrics=metrics, per_class=per_class, identity=identity)
+
+def _segment(files: dict[str, str], out: str | None, output: Format, options: dict[str, Any]) -> None:
+    """Carry out one job and say what came out."""
+    with cancellable(output) as monitor:
+        # Loaded here: numpy is needed when there is work, and Ctrl+C is heard while it loads.
+        from strokeseg.job import SegmentJob, SegmentOptions, run_segment  # noqa: PLC0415
+
+        job = SegmentJob(files, None if out is None else Path(out), SegmentOptions.checked(options))
+        done = run_segment(job, monitor)
+    result = done.result
     if output is Format.json:
         console.print_json(
             {
                 "event": "result",
                 "summary": result.summary,
-                "lesions": [_row(x) for x in result.lesions],
-                "metrics": None if metrics is None else metrics.to_dict(),
+                "lesions": [asdict(x) for x in result.lesions],
+                "metrics": None if done.metrics is None else done.metrics.to_dict(),
                 "seconds": result.timing,
-                "files": {name: str(path) for name, path in written.items()},
+                "files": {name: str(path) for name, path in done.files.items()},
             }
         )
         return
@@ -214,24 +195,15 @@ def _segment(
 
     console.out.print(f"{result.card.title} ({result.card.name} {result.card.version})")
     console.out.print(lesion_table(result.lesions, result.volume_ml))
-    if metrics is not None:
-        console.out.print(metrics_table(metrics))
+    if done.metrics is not None:
+        console.out.print(metrics_table(done.metrics))
     seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.timing.items())
     console.out.print(f"Seconds: {seconds}")
     console.out.print("Research use only. Not a medical device.")
     if out is None:
         console.out.print("Nothing was written: give --out FOLDER to keep the result.")
     else:
-        console.out.print(f"Results: {out}" + os.sep)
-
-
-def _load_drawing_meanwhile() -> None:
-    """Load matplotlib while the scans are read and the model runs: it takes a third of a second and is needed last."""
-
-    def load() -> None:
-        import strokeseg.report.canvas  # noqa: F401, PLC0415
-
-    threading.Thread(target=load, daemon=True).start()
+        console.out.print(f"Results: {console.printable(out)}" + os.sep)
 
 
 @app.command()
@@ -246,7 +218,7 @@ def evaluate(
     output: FormatOption = Format.text,
 ) -> None:
     """Compare a lesion mask with a reference mask."""
-    with _in_words(output):
+    with in_words(output):
         from strokeseg.evaluation import evaluate as compare  # noqa: PLC0415
         from strokeseg.tables import metrics_table  # noqa: PLC0415
 
@@ -269,7 +241,7 @@ def report(
     output: FormatOption = Format.text,
 ) -> None:
     """Write report.html of a result folder again, from the files in it."""
-    with _in_words(output):
+    with in_words(output):
         from strokeseg.stored import render_stored  # noqa: PLC0415
 
         place = Path(folder)
@@ -278,44 +250,7 @@ def report(
         if output is Format.json:
             console.print_json({"event": "result", "files": {"report.html": str(place / "report.html")}})
         else:
-            console.out.print(f"Written: {place / 'report.html'}")
-
-
-@models_app.callback()
-def models(context: typer.Context) -> None:
-    """List the models at hand ('list', the default) or show one ('show NAME')."""
-    if context.invoked_subcommand is None:
-        models_list(Format.text)
-
-
-@models_app.command("list")
-def models_list(output: FormatOption = Format.text) -> None:
-    """List the models at hand with what they need."""
-    with _in_words(output):
-        from strokeseg.models import ModelStore  # noqa: PLC0415
-        from strokeseg.tables import model_table  # noqa: PLC0415
-
-        cards = ModelStore().cards()
-        if output is Format.json:
-            console.print_json({"event": "result", "models": [_card(c) for c in cards]})
-        else:
-            console.out.print(model_table(cards))
-
-
-@models_app.command("show")
-def models_show(
-    name: Annotated[str, typer.Argument(help="Name of the model.")], output: FormatOption = Format.text
-) -> None:
-    """Show everything a model's card says."""
-    with _in_words(output):
-        from strokeseg.models import ModelStore  # noqa: PLC0415
-        from strokeseg.tables import card_text  # noqa: PLC0415
-
-        card = ModelStore().card(name)
-        if output is Format.json:
-            console.print_json({"event": "result", "model": _card(card)})
-        else:
-            console.out.print(card_text(card), markup=False)
+            console.out.print(f"Written: {console.printable(str(place / 'report.html'))}")
 
 
 @app.command()
@@ -324,40 +259,33 @@ def demo(
     output: FormatOption = Format.text,
 ) -> None:
     """Segment the synthetic patient that comes with StrokeSeg; needs no download."""
-    with _in_words(output):
+    with in_words(output):
         from strokeseg.resources import resource_path  # noqa: PLC0415
 
         sample = resource_path("Samples", "synthetic-patient")
         if output is Format.text:
             console.out.print("This patient is synthetic: simulated from an anatomical template, no patient's image.")
         files = {role: str(sample / f"{role}.nii.gz") for role in ("dwi", "adc", "b0", "t1")}
-        _segment(
-            files,
-            output,
-            out=folder,
-            reference=str(sample / "lesions.nii.gz"),
-            synthetic=True,
-            model="auto",
-            device="auto",
-        )
+        options = {"reference": str(sample / "lesions.nii.gz"), "synthetic": True}
+        _segment(files, folder, output, options)
         if output is Format.text:
-            console.out.print(f"Open {Path(folder) / 'report.html'} in a browser to look at it.")
+            console.out.print(
+                f"Open {console.printable(str(Path(folder) / 'report.html'))} in a browser to look at it."
+            )
+
+
+@app.command()
+def worker() -> None:
+    """Serve requests: one JSON object a line on standard input, one event a line on standard output (for programs)."""
+    from strokeseg.worker import main as work  # noqa: PLC0415
+
+    work()
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     console.out.print(__version__)
-
-
-def _row(lesion: Any) -> dict[str, Any]:
-    from dataclasses import asdict  # noqa: PLC0415
-
-    return asdict(lesion)
-
-
-def _card(card: Any) -> dict[str, Any]:
-    return json.loads((card.folder / "card.json").read_text(encoding="utf-8"))
 
 
 def _refuse_other_file(path: Path) -> None:
@@ -383,7 +311,8 @@ def _write_new(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink()
         raise InputError(
             f"'{path.name}' could not be written.",
             f"The system said: {os.strerror(error.errno or 0)}.",
@@ -393,7 +322,8 @@ def _write_new(path: Path, text: str) -> None:
 
 def main() -> None:
     """Entry point of the command ``strokeseg``."""
-    # A reader that closes the pipe early (head, less) is no error of ours.
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # A terminal that cannot show a letter shows its number instead of ending the program.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(app())

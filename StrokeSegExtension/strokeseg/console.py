@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from strokeseg.errors import StrokeSegError
 from strokeseg.events import Event, Log, WarningEvent
 from strokeseg.events import Progress as ProgressEvent
 
-# A pipe has no width: a row of a table stays one line there.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 400)
+# A pipe has no width: a row of a table stays one line there. Square brackets in results are only brackets.
+out = Console(soft_wrap=True, highlight=False, markup=False, width=None if sys.stdout.isatty() else 400)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -53,18 +54,18 @@ class Narrator:
         if self._quiet:
             return
         if isinstance(event, WarningEvent):
-            err.print(f"[yellow]Warning:[/yellow] {_plain(event.message)}")
+            err.print(f"[yellow]Warning:[/yellow] {_shown(event.message)}")
         elif isinstance(event, Log):
-            err.print(_plain(event.message))
+            err.print(_shown(event.message))
         elif isinstance(event, ProgressEvent):
             self._progress(event)
 
     def _progress(self, event: ProgressEvent) -> None:
         text = f"{event.stage}: {event.message}" if event.message else event.stage
         if self._bar is not None:
-            self._bar.update(self._task, description=_plain(text), total=event.total or None, completed=event.done)
+            self._bar.update(self._task, description=_shown(text), total=event.total or None, completed=event.done)
         elif event.stage != self._stage:
-            err.print(_plain(text))
+            err.print(_shown(text))
         self._stage = event.stage
 
 
@@ -73,17 +74,22 @@ def show_error(error: StrokeSegError, *, as_json: bool) -> None:
     if as_json:
         print_json({"event": "error", **error.as_dict()})
         return
-    err.print(f"[red bold]Error:[/red bold] {_plain(error.title)}")
-    err.print(f"  Why:        {_plain(error.cause)}")
-    err.print(f"  What to do: {_plain(error.next_step)}")
+    err.print(f"[red bold]Error:[/red bold] {_shown(error.title)}")
+    err.print(f"  Why:        {_shown(error.cause)}")
+    err.print(f"  What to do: {_shown(error.next_step)}")
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which a file name may hold, do nothing to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _shown(text: str) -> str:
+    """Printable text in which brackets are no markup."""
+    return escape(printable(text))
 
 
 def print_json(data: Any) -> None:
     """One JSON object on one line of standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(data, ensure_ascii=True, allow_nan=False) + "\n")
     sys.stdout.flush()
-
-
-def _plain(text: str) -> str:
-    """Text in which square brackets are only brackets."""
-    return text.replace("[", r"\[")

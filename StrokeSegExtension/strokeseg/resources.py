@@ -16,8 +16,8 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource_path(*parts: str) -> Path:
     """Path of a shared resource, e.g. ``resource_path("Models", "adc-threshold")``.
 
-    The first of these places that exists holds all resources: ``$STROKESEG_RESOURCES`` (set by CMake's build tree),
-    ``strokeseg/_resources`` (an installed wheel), ``Resources`` beside the package (an installed extension),
+    ``$STROKESEG_RESOURCES`` holds all resources where it is set (CMake's build tree does); else the first of these that
+    exists: ``strokeseg/_resources`` (an installed wheel), ``Resources`` beside the package (an installed extension),
     ``../../Resources`` (a checkout).
 
     Raises:
@@ -37,13 +37,14 @@ def resource_path(*parts: str) -> Path:
 def resources_root() -> Path:
     """The folder that holds ``Models``, ``Samples`` and ``Terminologies``."""
     named = os.environ.get("STROKESEG_RESOURCES")
-    places = [Path(named)] if named else []
-    places += [_PACKAGE / "_resources", _PACKAGE.parent / "Resources", _PACKAGE.parent.parent / "Resources"]
+    beside = [_PACKAGE / "_resources", _PACKAGE.parent / "Resources", _PACKAGE.parent.parent / "Resources"]
+    # A place that was named and is wrong must not be replaced by another one in silence.
+    places = [Path(named)] if named else beside
     for place in places:
         if (place / "Models").is_dir():
             return place
     raise DependencyError(
         "The resources of StrokeSeg were not found.",
-        "None of the places where they can be has a 'Models' folder: " + ", ".join(p.name for p in places) + ".",
+        "None of the places where they can be has a 'Models' folder: " + ", ".join(str(p) for p in places) + ".",
         "Install StrokeSeg again, or point STROKESEG_RESOURCES to the Resources folder of a checkout.",
     )

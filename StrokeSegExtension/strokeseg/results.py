@@ -161,6 +161,8 @@ def _refuse_irreplaceable(place: Path) -> None:
         )
         writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
         raise InputError(title, cause, inside if writable else "Give --out a folder in which you may write.")
+    if place.is_dir() and any(place.iterdir()) and not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(title, f"You may not change what is in '{name}', so it cannot be replaced.", _USUAL_PLACES)
     with suppress(FileNotFoundError):  # only asked because the system refuses a name that is too long
         (around / f".partial-{place.name}-{_me()}").lstat()
 
@@ -312,6 +314,8 @@ def _failures_in_words(place: Path) -> Iterator[None]:
     name = place.name or str(place)
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever read what the run says has gone; the files are not at fault
     except OSError as error:
         if error.errno in _FULL:
             raise InputError(
@@ -323,7 +327,7 @@ def _failures_in_words(place: Path) -> Iterator[None]:
             length = len(os.fsencode(name))
             raise InputError(
                 "The results cannot be written there.",
-                f"The name '{name[:40]}...' has {length} bytes; with what is added while writing the system refuses it.",
+                f"The name '{name[:40]}...' has {length} bytes; with what writing adds to it, it is too long.",
                 "Give --out a folder with a shorter name.",
             ) from error
         reason = os.strerror(error.errno) if error.errno else type(error).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +25,11 @@ from strokeseg.lesions import Lesion, find_lesions, lesions_csv, total_volume_ml
 from strokeseg.metrics import Metrics
 from strokeseg.models import ModelCard, ModelStore
 from strokeseg.postprocess import decide, decide_argmax
-from strokeseg.predict import predict
+from strokeseg.predict import Asked, check_asked, predict
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.report import draw_overlay, render_page, title_lines
 from strokeseg.results import SUMMARY, writing
-from strokeseg.runtime import Runtime, open_runtime
+from strokeseg.runtime import KeptRuntimes, Runtime, open_runtime
 from strokeseg.volume import Affine, Grid, Volume, write_nifti
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis or treatment."
@@ -48,8 +48,9 @@ class Segmentation:
         warnings: What the reader must know, in sentences.
         timing: Stage to seconds.
         summary: What summary.json will hold.
-        uncertainty: Entropy of the mean over mirrored passes, where asked for; it is not the model's uncertainty.
-        tissue: Tissue labels, where the model gives them.
+        uncertainty: float32 (x, y, z), where asked for: entropy of the mean over mirrored passes, 0 to 1; it is not the
+            model's uncertainty.
+        tissue: uint8 (x, y, z), where the model gives it: 0 background, 1 grey, 2 white, 3 fluid.
     """
 
     mask: NDArray[np.uint8]
@@ -103,14 +104,18 @@ class Segmentation:
             InputError: The folder cannot be used, or the disk is full.
         """
         monitor = self._monitor
+        for stage in ("write", "report"):
+            self.timing.pop(stage, None)  # of an earlier call
         place = Path(folder)
-        summary = dict(self.summary)
         if identity:
-            summary["identity"] = dict(identity)
+            self.summary["identity"] = dict(identity)
+        summary = self.summary
         with writing(place) as partial:
             with monitor.stage("write", "writing masks and tables"):
                 write_nifti(partial / "lesion_mask.nii.gz", self.mask, self.affine, dtype=np.uint8)
                 write_nifti(partial / "lesion_probability.nii.gz", self.probability, self.affine, dtype=np.float32)
+                if self.uncertainty is not None:
+                    write_nifti(partial / "uncertainty.nii.gz", self.uncertainty, self.affine, dtype=np.float32)
                 if per_class:
                     for lesion_class in self.card.classes:
                         name = f"lesion_probability_{_slug(lesion_class.name)}.nii.gz"
@@ -126,7 +131,6 @@ class Segmentation:
                     [asdict(lesion) for lesion in self.lesions],
                     overlay_png=picture,
                     metrics=None if metrics is None else metrics.to_dict(),
-                    timing=self.timing,
                 )
                 (partial / "report.html").write_text(page, encoding="utf-8", newline="")
             monitor.check()
@@ -160,10 +164,16 @@ def segment(
     threshold: float | None = None,
     min_lesion_ml: float | None = None,
     strategy: str = "auto",
+    window: tuple[int, int, int] | None = None,
+    overlap: float | None = None,
+    tta: bool = False,
+    uncertainty: bool = False,
+    precision: str = "fp32",
+    runtime: Runtime | str = "auto",
     register: bool = False,
     b_value: float | None = None,
     synthetic: bool = False,
-    runtime: Runtime | None = None,
+    kept: KeptRuntimes | None = None,
     monitor: Monitor | None = None,
 ) -> Segmentation:
     """Find the lesions of a case.
@@ -174,17 +184,24 @@ def segment(
         device: ``auto``, ``cpu``, ``cuda:N`` or ``mps``.
         threshold: Probability from which a voxel is lesion, 0-1; None: the model's own.
         min_lesion_ml: Smaller lesions are dropped; None: the model's own.
-        strategy: How the model is run; ``auto``: the model's own.
+        strategy: ``whole``, ``windows``, ``slices``, or ``auto``: the model's own, in parts where memory is short.
+        window: Voxels (x, y, z) of a window on the model's grid; None: the model's own.
+        overlap: Share of a window that neighbours overlap, 0 to 0.9; None: the model's own.
+        tta: Run the mirrored case, too, and take the mean of both.
+        uncertainty: Also give the entropy of that mean; runs the mirrored case, too.
+        precision: ``fp32``, ``bf16`` or ``fp16``; where the device has it.
+        runtime: ``auto``, ``openvino`` or ``torch``, or one that is already open for the model.
         register: Correct the place of the other volumes by rigid registration where it helps.
         b_value: s/mm² of the DWI where the file does not say it.
         synthetic: The case is simulated; pictures and report say so.
-        runtime: A runtime that is already open for the model.
+        kept: Runtimes that stay open for the next case; None: it is opened for this one.
         monitor: Hears progress and warnings, notices a cancellation.
 
     Raises:
         InputError: The case cannot be used; says why and what to do.
         ModelError: The model is missing, damaged, or does not fit.
-        DependencyError: The device is not there.
+        DependencyError: The device or the runtime is not there.
+        MemoryLimitError: The memory is not enough, however the model is run.
         Cancelled: The user stopped the run.
     """
     monitor = monitor or Monitor()
@@ -195,20 +212,37 @@ def segment(
             f"The model '{card.name}' has several classes and takes the most probable one.",
             "Leave --threshold out.",
         )
-    engine = runtime or open_runtime(card, device)
+    asked = Asked(strategy, window, overlap, tta, uncertainty)
+    check_asked(card, asked)
+
+    def opened(where: str) -> Runtime:
+        name = runtime if isinstance(runtime, str) else "auto"
+        if kept is not None:
+            return kept.open(card, where, runtime=name, precision=precision)
+        return open_runtime(card, where, runtime=name, precision=precision)
+
+    engine = _loaded(card, opened, device, monitor) if isinstance(runtime, str) else runtime
     with monitor.stage("prepare", "checking and preparing the scans"):
         prepared = prepare(case, card, monitor, register=register, b_value=b_value)
-        _tell_unused(case, card, monitor)
     with monitor.stage("model", f"running {card.name}"):
-        prediction = predict(prepared, card, engine, monitor, strategy=strategy)
+        prediction = predict(prepared, card, engine, monitor, asked=asked, on_cpu=lambda: opened("cpu"))
+    engine = prediction.runtime
+    for note in engine.notes:
+        monitor.warn(note.code, note.message)
     used_threshold = card.decision.threshold if threshold is None else threshold
     smallest = card.minimum_lesion_ml if min_lesion_ml is None else min_lesion_ml
-    affine = prepared.reference.affine
+    affine, brain = prepared.reference.affine, prepared.brain.mask
     with monitor.stage("postprocess", "deciding"):
         if card.decision.rule == "argmax":
-            mask = decide_argmax(prediction.classes, minimum_lesion_ml=smallest, affine=affine)
+            mask = decide_argmax(prediction.classes, minimum_lesion_ml=smallest, affine=affine, brain=brain)
         else:
-            mask = decide(prediction.probability, threshold=used_threshold, minimum_lesion_ml=smallest, affine=affine)
+            mask = decide(
+                prediction.probability,
+                threshold=used_threshold,
+                minimum_lesion_ml=smallest,
+                affine=affine,
+                brain=brain,
+            )
     with monitor.stage("lesions", "describing the lesions"):
         _, lesions = find_lesions(
             mask,
@@ -216,7 +250,7 @@ def segment(
             probability=prediction.probability,
             adc=prepared.images.get("adc"),
             dwi=prepared.images.get("dwi"),
-            brain=prepared.brain.mask,
+            brain=brain,
             midplane=prepared.midplane.plane,
         )
     numbers = {"threshold": used_threshold, "minimum_lesion_ml": smallest}
@@ -226,8 +260,10 @@ def segment(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runtime": engine.name,
         "device": engine.device,
+        "precision": engine.precision,
         "strategy": prediction.strategy,
         "strategy_reason": prediction.reason,
+        "mirrored": tta or uncertainty,
         "python": platform.python_version(),
         "system": platform.system(),
     }
@@ -244,8 +280,18 @@ def segment(
         brain=prepared.brain.mask,
         card=card,
         run=run,
+        uncertainty=prediction.uncertainty,
+        tissue=prediction.tissue,
         _monitor=monitor,
     )
+
+
+def _loaded(card: ModelCard, opened: Callable[[str], Runtime], device: str, monitor: Monitor) -> Runtime:
+    """The runtime, before any work: a device that is not there must not be noticed after a minute."""
+    if card.runtime == "threshold":
+        return opened(device)  # a rule has nothing to load
+    with monitor.stage("load", f"loading {card.name}"):
+        return opened(device)
 
 
 def choose_model(case: Case, model: str = "auto", store: ModelStore | None = None) -> ModelCard:
@@ -273,14 +319,6 @@ def choose_model(case: Case, model: str = "auto", store: ModelStore | None = Non
     )
 
 
-def _tell_unused(case: Case, card: ModelCard, monitor: Monitor) -> None:
-    used = {i.role for i in card.inputs}
-    unused = [r for r in case.roles if r not in used]
-    if unused:
-        names = ", ".join(r.upper() for r in unused)
-        monitor.warn("unused_input", f"{names}: given, but the model '{card.name}' does not use it.")
-
-
 def _summary(
     case: Case,
     prepared: Prepared,
@@ -291,7 +329,7 @@ def _summary(
 ) -> dict[str, Any]:
     """The content of summary.json: no path, no name, no date."""
     grid = prepared.reference.grid
-    used = {i.role for i in card.inputs}
+    used = {i.role for i in card.inputs} | ({"b0"} if prepared.corrected.computed_roles else set())
     by_side = {s: sum(x.volume_ml for x in lesions if x.side == s) for s in ("left", "right", "midline")}
     return {
         "format": 1,
@@ -303,6 +341,7 @@ def _summary(
             "version": card.version,
             "status": card.status,
             "task": card.task,
+            "rule": card.decision.rule,
             **numbers,
         },
         "reference_role": card.reference_role,
@@ -311,7 +350,10 @@ def _summary(
             "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
             "orientation": grid.orientation,
         },
-        "inputs": [_input(role, volume, role in used) for role, volume in case.volumes.items()],
+        "inputs": [
+            _input(role, volume, used=role in used, b_value=prepared.corrected.b_value if role == "dwi" else None)
+            for role, volume in case.volumes.items()
+        ],
         "computed": list(prepared.corrected.computed_roles),
         "assumptions": prepared.corrected.assumptions,
         "brain": {
@@ -320,8 +362,8 @@ def _summary(
             "findings": list(prepared.brain.findings),
         },
         "midplane": {
-            "normal_ras": [round(v, 6) for v in prepared.midplane.normal_ras],
-            "offset_mm": round(prepared.midplane.offset_mm, 4),
+            "normal_ras": list(prepared.midplane.normal_ras),
+            "offset_mm": prepared.midplane.offset_mm,
             "quality": round(prepared.midplane.quality, 4),
         },
         "result": {
@@ -334,7 +376,7 @@ def _summary(
     }
 
 
-def _input(role: str, volume: Volume, used: bool) -> dict[str, Any]:
+def _input(role: str, volume: Volume, *, used: bool, b_value: float | None) -> dict[str, Any]:
     grid = volume.grid
     return {
         "role": role,
@@ -343,7 +385,7 @@ def _input(role: str, volume: Volume, used: bool) -> dict[str, Any]:
         "shape": list(grid.shape),
         "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
         "orientation": grid.orientation,
-        "b_value": volume.b_value,
+        "b_value": b_value,
         "notes": list(volume.notes),
     }
 

@@ -26,7 +26,6 @@ def render_stored(folder: Path) -> str:
             "Name a folder that 'strokeseg segment --out FOLDER' wrote.",
         )
     summary = _json(folder / SUMMARY)
-    run = _json(folder / "run.json")
     metrics = _json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
     try:
         picture = (folder / "overlay.png").read_bytes()
@@ -34,7 +33,7 @@ def render_stored(folder: Path) -> str:
             rows = [_lesion(row) for row in csv.DictReader(file)]
     except (OSError, KeyError, ValueError) as error:
         raise _damaged(folder, "lesions.csv or overlay.png") from error
-    return render_page(summary, rows, overlay_png=picture, metrics=metrics, timing=run.get("seconds"))
+    return render_page(summary, rows, overlay_png=picture, metrics=metrics)
 
 
 def _lesion(row: dict[str, str]) -> dict[str, Any]:

@@ -165,10 +165,25 @@ def test_the_same_image_twice_is_found():
     assert check_swapped(case["adc"] * 1000, case["adc"]).code == "dwi_equals_adc"
 
 
+@pytest.mark.parametrize("wrong", ["dwi inverted", "b = 0 as dwi", "t1 as adc"])
+def test_an_image_in_which_fluid_is_the_wrong_way_round_is_refused(wrong):
+    case = patient()
+    dwi, adc, brain = case["dwi"], case["adc"], case["brain"]
+    if wrong == "dwi inverted":
+        dwi = np.where(brain, dwi[brain].max() * 1.05 - dwi, 0.0)
+    elif wrong == "b = 0 as dwi":
+        dwi = np.where(brain, dwi * np.exp(adc), 0.0)
+    else:
+        adc = np.where(brain, 900.0 / (0.5 + adc), 0.0)
+    finding = check_swapped(dwi, adc)
+    assert (finding.code, finding.severity) in {("not_dwi_and_adc", "error"), ("dwi_adc_swapped", "error")}
+
+
 def test_nothing_is_claimed_without_evidence():
     rng = np.random.default_rng(2)
     noise = rng.uniform(500, 900, (2, 30, 30, 30))
-    assert check_swapped(noise[0], noise[1]) is None
+    finding = check_swapped(noise[0], noise[1])
+    assert (finding.code, finding.severity) == ("not_dwi_and_adc", "warning")
     assert check_swapped(np.zeros((30, 30, 30)), noise[0]) is None
     with pytest.raises(ValueError, match="one grid"):
         check_swapped(noise[0], noise[1, :20])

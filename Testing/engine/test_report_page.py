@@ -211,7 +211,7 @@ def test_picture_is_inside_the_page_with_words_for_those_who_do_not_see_it():
 
 
 def test_nothing_is_loaded_from_elsewhere_and_no_script_runs():
-    html = render_page(SUMMARY, LESIONS, overlay_png=b"x", metrics=METRICS, timing={"read": 0.2})
+    html = render_page(SUMMARY, LESIONS, overlay_png=b"x", metrics=METRICS)
     for tag, attributes in Page(html).tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form", "a"}
         assert not [name for name in attributes if name.startswith("on")]
@@ -243,7 +243,7 @@ def test_every_text_is_escaped():
     bad["brain"] |= {"method": evil, "findings": [evil]}
     lesions = [LESIONS[0] | {"side": evil, "hint": evil}]
     metrics = METRICS | {"outcome": evil, "dice": None}
-    html = render_page(bad, lesions, overlay_png=b"x", metrics=metrics, timing={evil: 1.0})
+    html = render_page(bad, lesions, overlay_png=b"x", metrics=metrics)
     assert "<script" not in html
     found = Page(html)
     assert [tag for tag, _ in found.tags].count("img") == 1
@@ -278,10 +278,6 @@ def test_volume_difference_keeps_its_sign():
     assert found.row("Difference")[1] == "−1.58 ml"
     assert found.row("Absolute difference")[1] == "1.58 ml"
     assert found.row("False lesions")[1] == "8"
-
-
-def test_timing_is_added_up():
-    assert "read 0.20 s · model 1.35 s · together 1.55 s" in page(timing={"read": 0.2, "model": 1.35}).words
 
 
 def test_optional_sections_may_be_absent():

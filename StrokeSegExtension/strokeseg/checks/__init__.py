@@ -83,9 +83,9 @@ def _diffusion_findings(together: Sampled, sound: Placed, stated_b: float | None
     """Swap, unit and b-value; `together` holds the diffusion images sampled at the same places."""
     dwi, adc = together.get("dwi"), together.get("adc")
     swapped = check_swapped(dwi, adc) if dwi is not None and adc is not None else None
-    if swapped is not None:
+    if swapped is not None and swapped.severity == "error":
         return [swapped]
-    findings: list[Finding] = []
+    findings: list[Finding] = [] if swapped is None else [swapped]
     factor = None
     if "adc" in sound:
         unit = adc_unit(sound["adc"][0])

@@ -21,6 +21,8 @@ _UNITS = {"1e-3 mm²/s": 1.0, "1e-6 mm²/s": 1e-3, "mm²/s": 1e3}
 # The median of a brain is that of tissue, 0.64-1.00; a brain half of fluid moves it up to the mean of 0.8 and 3, one
 # that is all infarct (about half the healthy value) down to 0.4.
 _PLAUSIBLE_MEDIAN = (0.4, 2.0)
+# The contrast of fluid between ADC and DWI, see `_not_a_pair`: none is 1.
+_WRONG_CONTRAST, _DOUBTFUL_CONTRAST = 0.8, 1.3
 _FEWEST_VOXELS = 200
 # b of clinical diffusion imaging is 800-1200 s/mm²; below 500 an infarct hardly shows, above 3000 tissue is lost in
 # noise.
@@ -132,7 +134,7 @@ def check_swapped(dwi: NDArray[Any], adc: NDArray[Any]) -> Finding | None:
     unit_given, unit_swapped = adc_unit(b), adc_unit(a)
     only_swapped_has_unit = unit_given.factor is None and as_swapped > as_given
     if unit_swapped.factor is None or not (anatomy_says_swapped or only_swapped_has_unit) or _mostly_fluid(b):
-        return None
+        return _not_a_pair(as_given, dark_given, bright_given)
     return Finding(
         "dwi_adc_swapped",
         "error",
@@ -143,6 +145,37 @@ def check_swapped(dwi: NDArray[Any], adc: NDArray[Any]) -> Finding | None:
         f"{unit_swapped.median_seen:.3g}, fits an ADC map in {unit_swapped.name}.",
         "Give the two files in each other's place.",
         {"contrast_as_given": as_given, "contrast_as_swapped": as_swapped, "median_dwi": unit_swapped.median_seen},
+    )
+
+
+def _not_a_pair(contrast: float, dwi_in_fluid: float, adc_in_dark: float) -> Finding | None:
+    """An error where fluid is the wrong way round in the two images, a warning where it hardly shows.
+
+    A T1 in the place of the ADC is dark in fluid, a b = 0 or inverted image in the place of the DWI is bright there:
+    both turn the contrast around. A b = 0 image in the place of the ADC is bright in fluid like an ADC and cannot be
+    told.
+
+    Args:
+        contrast: 3 to 15 for DWI and ADC, 1 for images that do not show fluid, below 1 for others.
+        dwi_in_fluid: DWI where the ADC is brightest, share of its median.
+        adc_in_dark: ADC where the DWI is darkest, share of its median.
+    """
+    if contrast >= _DOUBTFUL_CONTRAST:
+        return None
+    seen = (
+        "Fluid is dark in DWI and brightest in an ADC map; here the image given as DWI is at "
+        f"{dwi_in_fluid:.0%} of its median where the one given as ADC is brightest, and the one given as ADC at "
+        f"{adc_in_dark:.0%} of its median where the other is darkest."
+    )
+    wrong = contrast < _WRONG_CONTRAST
+    return Finding(
+        "not_dwi_and_adc",
+        "error" if wrong else "warning",
+        "",
+        f"These images do not {'fit' if wrong else 'clearly fit'} each other as DWI and ADC. {seen}",
+        "Check that the DWI is a trace image of b = 800 to 1200 s/mm² and the ADC the map made from it, not a b = 0 or "
+        "T1 image.",
+        {"contrast_as_given": contrast},
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from strokeseg.checks.finding import Finding, Severity, thinned, title_of
 
+_TOO_NEGATIVE = 0.2
 _FEWEST_LEVELS = 16
 
 
@@ -62,7 +63,8 @@ def check_plausible(array: NDArray[Any], role: str) -> list[Finding]:
     # Noise makes an ADC negative in up to half of the background; a magnitude image has nothing below 0 but ringing.
     if negative > (0.6 if role == "adc" else 0.05):
         say(
-            "warning",
+            # Ratios to the median of a magnitude image mean nothing once a good part of it lies below 0.
+            "error" if role in ("dwi", "b0") and negative > _TOO_NEGATIVE else "warning",
             "negative",
             f"{negative:.0%} of the {title} image's voxels are negative; the lowest is {low:.3g}.",
             "Give the image as it left the scanner, not one that was normalised.",

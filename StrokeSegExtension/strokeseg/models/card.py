@@ -18,7 +18,10 @@ FORMAT = 1
 ROLES = ("dwi", "adc", "t1", "flair", "b0")
 RUNTIMES = ("threshold", "openvino", "torch")
 STRATEGIES = ("whole", "windows", "slices", "proposals")
+OUTPUTS = {"lesion", "tissue"}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+# Nothing that any file system takes for a folder, a drive, a device or a hidden file.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -78,7 +81,17 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model, completely described. Fields are those of ``card.json``; see `strokeseg.models.card.parse_card`."""
+    """A model, completely described. The fields are those of ``card.json``; `docs/models.md` explains each.
+
+    Attributes:
+        network: Name of one of our networks, ``monai:Class``, ``graph`` (only a graph), or a rule's name.
+        outputs: Names of the network's outputs in order.
+        input_shape: Voxels (x, y, z) of a network that takes only one size; None: any.
+        runtime_reason: Why a network has no graph, where it has none.
+        window: Voxels of a window where the model wants windows.
+        overlap: Share of a window that neighbours overlap.
+        folder: Where the card was read from.
+    """
 
     name: str
     title: str
@@ -90,8 +103,13 @@ class ModelCard:
     preparation: Preparation
     network: str
     network_arguments: dict[str, Any]
+    outputs: tuple[str, ...]
+    input_shape: tuple[int, int, int] | None
     runtime: str
+    runtime_reason: str
     strategy: str
+    window: tuple[int, int, int] | None
+    overlap: float
     classes: tuple[LesionClass, ...]
     decision: Decision
     temperature: float
@@ -122,20 +140,39 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / "card.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
     except FileNotFoundError as error:
         raise ModelError(
             f"'{folder.name}' is not a model.",
             "The folder has no card.json.",
             "Name a model of 'strokeseg models list', or a folder that has a card.json.",
         ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The card of the model '{folder.name}' cannot be read.",
-            f"card.json is not valid JSON text: {type(error).__name__}.",
-            "Restore the model folder from where it came from.",
-        ) from error
+    except OSError as error:
+        raise _unreadable(folder, f"card.json cannot be opened: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        seen = str(error) if isinstance(error, json.JSONDecodeError | _RepeatedFieldError) else type(error).__name__
+        raise _unreadable(folder, f"card.json is not valid JSON text: {seen}.") from error
     return parse_card(data, folder)
+
+
+class _RepeatedFieldError(ValueError):
+    """A field that an object has twice: a reader would see one, the program take the other."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedFieldError(f"the field {next(n for n in names if names.count(n) > 1)!r} stands there twice")
+    return fields
+
+
+def _unreadable(folder: Path, cause: str) -> ModelError:
+    return ModelError(
+        f"The card of the model '{folder.name}' cannot be read.",
+        cause,
+        "Restore the model folder from where it came from.",
+    )
 
 
 def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
@@ -145,7 +182,8 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
         ModelError: Names the field, what was expected and what was found.
     """
     name = data.get("name") if isinstance(data, dict) else None
-    fields = Fields(data, "", name if isinstance(name, str) else (folder.name if folder else "?"))
+    known = isinstance(name, str) and _NAME.fullmatch(name)
+    fields = Fields(data, "", str(name) if known else (folder.name if folder else "?"))
     version = fields.whole("format", 1, 10**6)
     if version > FORMAT:
         raise ModelError(
@@ -164,15 +202,20 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
         preparation=_preparation(fields.part("preparation")),
         network=fields.text("network"),
         network_arguments=fields.mapping("network_arguments", {}),
+        outputs=fields.texts("outputs", ["lesion"]),
+        input_shape=_shape(fields, "input_shape"),
         runtime=fields.choice("runtime", RUNTIMES),
+        runtime_reason=fields.text("runtime_reason", ""),
         strategy=fields.choice("strategy", STRATEGIES),
+        window=_shape(fields, "window"),
+        overlap=fields.number("overlap", 0.0, 0.9, 0.25),
         classes=tuple(_lesion_class(f) for f in fields.parts("classes")),
         decision=_decision(fields.part("decision")),
         temperature=fields.number("temperature", 0.05, 20.0, 1.0),
         minimum_lesion_ml=fields.number("minimum_lesion_ml", 0.0, 100.0),
-        files=tuple(_file(Fields(v, "files[]", fields.card)) for v in fields.items("files")),
+        files=tuple(_file(Fields(v, f"files[{i}]", fields.card)) for i, v in enumerate(fields.items("files"))),
         origin=fields.mapping("origin"),
-        measured=tuple(fields.items("measured")),
+        measured=fields.mappings("measured"),
         intended_use=fields.text("intended_use"),
         limits=fields.texts("limits"),
         folder=folder,
@@ -213,9 +256,18 @@ def _preparation(fields: Fields) -> Preparation:
     return result
 
 
+def _shape(fields: Fields, name: str) -> tuple[int, int, int] | None:
+    """Three numbers of voxels, or None for an empty list or an absent field."""
+    sizes = fields.items(name, [])
+    whole = [v for v in sizes if isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 2048]
+    if len(whole) != len(sizes) or len(sizes) not in (0, 3):
+        raise fields.wrong(name, "three whole numbers from 1 to 2048, or an empty list", sizes)
+    return (whole[0], whole[1], whole[2]) if whole else None
+
+
 def _lesion_class(fields: Fields) -> LesionClass:
     colour = fields.items("colour")
-    if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
+    if len(colour) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in colour):
         raise fields.wrong("colour", "three whole numbers from 0 to 255", colour)
     result = LesionClass(
         value=fields.whole("value", 1, 255),
@@ -237,7 +289,7 @@ def _decision(fields: Fields) -> Decision:
 
 def _file(fields: Fields) -> ModelFile:
     name = fields.text("name")
-    if "/" in name or "\\" in name or name.startswith("."):
+    if not _FILE_NAME.fullmatch(name):
         raise fields.wrong("name", "the plain name of a file of the model folder", name)
     result = ModelFile(
         name, _matching(fields, "sha256", _SHA256, "64 hexadecimal digits"), fields.whole("size_bytes", 0, 2**40)
@@ -253,8 +305,13 @@ def _consistent(card: ModelCard, fields: Fields) -> None:
         raise fields.wrong("inputs", "every role once", roles)
     if card.reference_role not in card.required_roles:
         raise fields.wrong("reference_role", "one of the required inputs", card.reference_role)
+    names = [f.name for f in card.files]
+    if len(set(names)) != len(names):
+        raise fields.wrong("files", "every file once", names)
     values = [c.value for c in card.classes]
     if values != list(range(1, len(values) + 1)):
         raise fields.wrong("classes", "values 1, 2, 3, ... in order", values)
+    if "lesion" not in card.outputs or not set(card.outputs) <= OUTPUTS or len(set(card.outputs)) != len(card.outputs):
+        raise fields.wrong("outputs", "'lesion', and 'tissue' where the network has it, once each", list(card.outputs))
     if card.decision.rule == "threshold" and len(values) != 1:
         raise fields.wrong("decision.rule", "'argmax' for a model with several classes", card.decision.rule)

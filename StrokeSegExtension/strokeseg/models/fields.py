@@ -6,11 +6,14 @@ Standard library only.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from strokeseg.errors import ModelError
+
+_MOST_LEVELS = 16
 
 
 class Fields:
@@ -25,17 +28,21 @@ class Fields:
     def __init__(self, data: Any, where: str, card: str) -> None:
         self.card = card
         self.where = where
+        self._data: Mapping[str, Any] = {}
+        self._read: set[str] = set()
         if not isinstance(data, Mapping):
             raise self.wrong("", "an object with named fields", data)
         self._data = data
-        self._read: set[str] = set()
 
     def wrong(self, field: str, expected: str, seen: Any) -> ModelError:
         """The error for a field that is not what it should be."""
-        name = ".".join(p for p in (self.where, field) if p) or "card"
+        name = ".".join(p for p in (self.where, field) if p)
+        place = f"Field {_shown(name)}" if name else "The card"
+        near = get_close_matches(field, set(self._data) - self._read, n=1, cutoff=0.75) if seen is ... else []
+        hint = f"; did you write {_shown(near[0])}?" if near else ""
         return ModelError(
             f"The card of the model '{self.card}' is not valid.",
-            f"Field '{name}': expected {expected}, found {_shown(seen)}.",
+            f"{place}: expected {expected}, found {_shown(seen)}{hint}.",
             "Correct the field in card.json; the card format is described in the documentation under 'models'.",
         )
 
@@ -52,6 +59,8 @@ class Fields:
         value = self._get(field, "a text", default)
         if not isinstance(value, str) or (default is ... and not value.strip()):
             raise self.wrong(field, "a text that is not empty", value)
+        if not _printable(value):
+            raise self.wrong(field, "a text of one line without control characters", value)
         return value
 
     def choice(self, field: str, choices: Sequence[str], default: Any = ...) -> str:
@@ -66,9 +75,8 @@ class Fields:
         """A finite number within bounds, both included."""
         expected = f"a number from {low:g} to {high:g}"
         value = self._get(field, expected, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.wrong(field, expected, value)
-        if not low <= value <= high:
+        # The comparison is False for NaN, and, unlike math.isfinite, takes whole numbers of any length.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise self.wrong(field, expected, value)
         return float(value)
 
@@ -96,16 +104,27 @@ class Fields:
     def texts(self, field: str, default: Any = ...) -> tuple[str, ...]:
         """A list of texts."""
         values = self.items(field, default)
-        if not all(isinstance(v, str) for v in values):
-            raise self.wrong(field, "a list of texts", values)
+        if not all(isinstance(v, str) and _printable(v) for v in values):
+            raise self.wrong(field, "a list of texts without control characters", values)
         return tuple(values)
 
     def mapping(self, field: str, default: Any = ...) -> dict[str, Any]:
         """An object whose fields are free."""
         value = self._get(field, "an object with named fields", default)
-        if not isinstance(value, Mapping):
-            raise self.wrong(field, "an object with named fields", value)
+        if not isinstance(value, Mapping) or not _plain(value):
+            raise self.wrong(
+                field, f"an object with named fields and finite numbers, at most {_MOST_LEVELS} levels deep", value
+            )
         return dict(value)
+
+    def mappings(self, field: str) -> tuple[dict[str, Any], ...]:
+        """A list of objects whose fields are free."""
+        values = self.items(field)
+        if not all(isinstance(v, Mapping) and _plain(v) for v in values):
+            raise self.wrong(
+                field, f"a list of objects with finite numbers, at most {_MOST_LEVELS} levels deep", values
+            )
+        return tuple(dict(v) for v in values)
 
     def part(self, field: str) -> Fields:
         """An object whose fields are read one by one."""
@@ -136,5 +155,23 @@ def _shown(value: Any) -> str:
     """A value as it can be printed in one line."""
     if value is ...:
         return "nothing (the field is missing)"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more than 4300 digits, or thousands of nested lists
+        return "something too long to be shown"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _printable(text: str) -> bool:
+    """Whether a text can be printed and stored: no control characters, no halves of UTF-16 pairs."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
+def _plain(value: Any, levels: int = _MOST_LEVELS) -> bool:
+    """Whether a JSON value can be written again: finite numbers, whole characters, not nested without end."""
+    if isinstance(value, Mapping | list):
+        parts = value if isinstance(value, list) else [*value.keys(), *value.values()]
+        return levels > 0 and all(_plain(v, levels - 1) for v in parts)
+    if isinstance(value, str):
+        return not any(unicodedata.category(c) == "Cs" for c in value)
+    return not isinstance(value, float) or math.isfinite(value)

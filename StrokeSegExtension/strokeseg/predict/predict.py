@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy import ndimage
 
-from strokeseg.errors import ModelError
+from strokeseg.errors import MemoryLimitError
 from strokeseg.events import Monitor
 from strokeseg.models import ModelCard
+from strokeseg.predict.ladder import with_less
+from strokeseg.predict.mirroring import entropy, flipped, mean_logits
+from strokeseg.predict.native import class_probabilities, cut_logits, tissue_labels
+from strokeseg.predict.plan import Asked, Plan, choose_plan
+from strokeseg.predict.strategies import Told, slices, whole, windows
 from strokeseg.prepare import Prepared
-from strokeseg.runtime import Runtime
+from strokeseg.runtime import Logits, Runtime
+from strokeseg.volume.resampling import lattice_step
 
-STRATEGIES = ("whole",)
-"""The strategies that this version can carry out."""
-# Logits are cut here before they are interpolated: expit(12) is 1 - 6e-6, and steeper edges would only ring.
-_LARGEST_LOGIT = 12.0
+# Cubic splines know all voxels, those n voxels away by 0.27^n: what lies further than this changes no logit by 1e-5.
+_SPLINE_REACH_VOXELS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +34,18 @@ class Prediction:
             brain.
         strategy: How the model was run.
         reason: Why so, in words.
+        runtime: What ran it; not the one that was given where its memory was not enough.
+        uncertainty: Where asked for: entropy of `classes`, the mean over mirrored passes, 0 (sure) to 1. It says where
+            the passes are undecided or disagree, not how uncertain the model is.
+        tissue: uint8 (x, y, z), 0 background, 1 grey, 2 white, 3 fluid, where the model has that output.
     """
 
     classes: NDArray[np.float32]
     strategy: str
     reason: str
+    runtime: Runtime
+    uncertainty: NDArray[np.float32] | None = None
+    tissue: NDArray[np.uint8] | None = None
 
     @property
     def probability(self) -> NDArray[np.float32]:
@@ -42,7 +54,13 @@ class Prediction:
 
 
 def predict(
-    prepared: Prepared, card: ModelCard, runtime: Runtime, monitor: Monitor, *, strategy: str = "auto"
+    prepared: Prepared,
+    card: ModelCard,
+    runtime: Runtime,
+    monitor: Monitor,
+    asked: Asked | None = None,
+    *,
+    on_cpu: Callable[[], Runtime] | None = None,
 ) -> Prediction:
     """Run the model.
 
@@ -50,45 +68,100 @@ def predict(
         prepared: The case as the model wants it.
         card: The model.
         runtime: What runs it.
-        monitor: Hears progress.
-        strategy: ``auto`` takes the card's.
+        monitor: Hears progress and what was done when memory ran out; asked for a cancellation before every batch.
+        asked: How the model is to be run; None: as its card says.
+        on_cpu: Opens the model on the CPU, for when the memory of its device is not enough.
 
     Raises:
-        ModelError: The strategy is none that this model or version has, or the model's output has the wrong form.
+        ModelError: The model cannot be run by this strategy, or its output has the wrong form.
+        InputError: The options contradict each other.
+        MemoryLimitError: The memory is not enough, whatever was tried.
     """
-    chosen, reason = (card.strategy, "the model's own") if strategy == "auto" else (strategy, "as asked for")
-    if chosen not in STRATEGIES:
-        raise ModelError(
-            f"The strategy '{chosen}' cannot be used.",
-            f"This version runs models by: {', '.join(STRATEGIES)}.",
-            "Leave --strategy out, or choose another model.",
-        )
-    monitor.progress(0, 1, f"{runtime.name} on {runtime.device}")
-    output = runtime.run(prepared.channels[None])["lesion"][0]
-    monitor.progress(1, 1)
-    return Prediction(_probabilities(output, prepared, card), chosen, reason)
+    asked = asked or Asked()
+    run = _Run(prepared, card, monitor, asked)
+    plan = choose_plan(card, runtime, run.shape, asked)
+    if plan.short_of_memory:
+        monitor.warn("memory_short", f"The model '{card.name}' is run in parts: {plan.reason}.")
+    while True:
+        lesion = run.attempt(plan, runtime)
+        if not isinstance(lesion, MemoryLimitError):
+            break
+        plan, runtime = _step_down(plan, runtime, run, lesion, on_cpu)
+    classes = class_probabilities(lesion["lesion"], prepared, card)
+    return Prediction(
+        classes,
+        plan.strategy,
+        plan.reason,
+        runtime,
+        entropy(classes) if asked.uncertainty else None,
+        tissue_labels(lesion["tissue"], prepared) if "tissue" in lesion else None,
+    )
 
 
-def _probabilities(logits: NDArray[np.float32], prepared: Prepared, card: ModelCard) -> NDArray[np.float32]:
-    """Logits on the model grid to probabilities on the scan's grid: one interpolation, then the sigmoid or softmax."""
-    lesion_classes = len(card.classes)
-    expected = 1 if lesion_classes == 1 else lesion_classes + 1
-    if logits.shape != (expected, *prepared.model_grid.grid.shape) or not np.isfinite(logits).all():
-        raise ModelError(
-            f"The model '{card.name}' gave a result that cannot be used.",
-            f"Expected {expected} finite maps of {prepared.model_grid.grid.shape}, got {logits.shape}"
-            + ("." if np.isfinite(logits).all() else " with values that are not numbers."),
-            "The model does not fit its card; install it again or report it to its author.",
-        )
-    scaled = np.clip(logits / np.float32(card.temperature), -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    native = np.stack([prepared.model_grid.back(m, outside=-_LARGEST_LOGIT) for m in scaled])
-    classes = np.empty((lesion_classes + 1, *prepared.reference.grid.shape), dtype=np.float32)
-    if lesion_classes == 1:
-        classes[1] = expit(native[0])
-        classes[0] = 1.0 - classes[1]
-    else:
-        classes[:] = softmax(native, axis=0)
-    outside = ~prepared.brain.mask
-    classes[1:, outside] = 0.0
-    classes[0, outside] = 1.0
-    return classes
+class _Run:
+    """One case, ready to be run by one plan after the other until one fits."""
+
+    def __init__(self, prepared: Prepared, card: ModelCard, monitor: Monitor, asked: Asked) -> None:
+        self.prepared, self.card, self.monitor, self.asked = prepared, card, monitor, asked
+        self.shape = prepared.model_grid.grid.shape
+        self._mirrored = (False, True) if asked.tta or asked.uncertainty else (False,)
+        self._wanted: NDArray[np.bool_] | None = None
+
+    def attempt(self, plan: Plan, runtime: Runtime) -> Logits | MemoryLimitError:
+        """Mean logits (K, x, y, z) on the model grid by output, or what was too large."""
+        try:
+            passes = [self._one_pass(plan, runtime, number) for number in range(len(self._mirrored))]
+        except MemoryLimitError as error:
+            # The frames of the failed pass hold what it computed, and with it the memory that the next one needs.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
+        return {name: mean_logits([p[name] for p in passes]) for name in self.card.outputs}
+
+    def _one_pass(self, plan: Plan, runtime: Runtime, number: int) -> Logits:
+        mirrored = self._mirrored[number]
+        channels = flipped(self.prepared.channels) if mirrored else self.prepared.channels
+        told = self._told(number, runtime)
+        if plan.tiling is None:
+            outputs = whole(runtime, channels, told)
+        else:
+            strategy = slices if plan.strategy == "slices" else windows
+            wanted = self._needed_voxels()
+            wanted = wanted[::-1] if mirrored else wanted
+            outputs = strategy(runtime, channels, wanted, plan.tiling, told)
+        cut = {name: cut_logits(outputs, name, self.prepared, self.card) for name in self.card.outputs}
+        return {name: flipped(logits) for name, logits in cut.items()} if mirrored else cut
+
+    def _told(self, number: int, runtime: Runtime) -> Told:
+        words = f"{runtime.name} on {runtime.device}"
+
+        def told(done: int, total: int) -> None:
+            self.monitor.progress(number * total + done, len(self._mirrored) * total, words)
+
+        return told
+
+    def _needed_voxels(self) -> NDArray[np.bool_]:
+        """Voxels of the model grid on which a probability in the brain depends."""
+        if self._wanted is None:
+            grid = self.prepared.model_grid
+            brain = grid.forward(self.prepared.brain.mask, interpolation="linear") > 0
+            if lattice_step(grid.grid, grid.native) is None:
+                brain = ndimage.maximum_filter(brain, size=2 * _SPLINE_REACH_VOXELS + 1)
+            self._wanted = brain
+        return self._wanted
+
+
+def _step_down(
+    plan: Plan, runtime: Runtime, run: _Run, error: MemoryLimitError, on_cpu: Callable[[], Runtime] | None
+) -> tuple[Plan, Runtime]:
+    """The next thing to try, said in a warning."""
+    less = with_less(plan, run.card, run.shape, runtime.device, error)
+    title = f"The memory of the device '{runtime.device}' was not enough"
+    if less is not None:
+        run.monitor.warn("memory_short", f"{title}; {less.reason}.")
+        return less, runtime
+    if runtime.device == "cpu" or on_cpu is None:
+        raise error
+    run.monitor.warn("memory_short", f"{title}; the model is run on the CPU.")
+    opened = on_cpu()
+    plan = choose_plan(run.card, opened, run.shape, run.asked)
+    return Plan(plan.strategy, f"{title}; {plan.reason}", plan.tiling, short_of_memory=True), opened

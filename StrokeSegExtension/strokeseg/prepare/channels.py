@@ -71,6 +71,14 @@ class ModelSpace:
             )
         return self.images[role]
 
+    def both_sides(self, sigma: list[float]) -> tuple[Array, NDArray[np.bool_]]:
+        """The brain smoothed by `sigma` voxels, and the brain voxels whose other side is brain, too; computed once."""
+        if "_share" not in self._cache:
+            brain = self.brain.astype(np.float32)
+            self._cache["_share"] = ndimage.gaussian_filter(brain, sigma, mode="constant", truncate=3.0)
+            self._cache["_other"] = mirror(brain, self.grid.affine, self.midplane)
+        return self._cache["_share"], self.brain & (self._cache["_other"] > 0.5)
+
     def normal_tissue(self) -> NDArray[np.bool_]:
         """Brain voxels whose ADC is that of normal tissue; the whole brain where there are none, or no ADC."""
         if "adc" not in self.images:
@@ -84,19 +92,18 @@ def _ratio(space: ModelSpace, role: str) -> Array:
     """Image divided by its median in normal tissue: free of the scanner's scale."""
     image = space.image(role)
     level = float(np.median(image[space.normal_tissue()]))
-    return np.clip(image / level if level > 0 else image, 0.0, 8.0)
+    # In double precision: single voxels of broken maps reach the end of the single range.
+    return np.clip(image / np.float64(level) if level > 0 else image, 0.0, 8.0)
 
 
 def _mirror_log_ratio(space: ModelSpace, role: str) -> Array:
     """Logarithm of the image over its own other side, both averaged within the brain over some millimetres."""
-    brain = space.brain.astype(np.float32)
     sigma = [_MIRROR_FWHM_MM * _FWHM_TO_SIGMA / s for s in space.grid.spacing_mm]
-    share = ndimage.gaussian_filter(brain, sigma, mode="constant", truncate=3.0)
+    share, both = space.both_sides(sigma)
     floor = 0.05 * max(float(np.median(space.image(role)[space.normal_tissue()])), 1e-6)
-    mean = ndimage.gaussian_filter(space.image(role) * brain, sigma, mode="constant", truncate=3.0)
+    mean = ndimage.gaussian_filter(np.where(space.brain, space.image(role), 0.0), sigma, mode="constant", truncate=3.0)
     mean = np.maximum(np.divide(mean, share, out=np.zeros_like(mean), where=share > 0.05), floor)
     other = mirror(mean.astype(np.float32), space.grid.affine, space.midplane)
-    both = space.brain & (mirror(brain, space.grid.affine, space.midplane) > 0.5)
     return np.where(both, np.log(mean / np.maximum(other, floor)), 0.0)
 
 

@@ -33,12 +33,14 @@ class Corrected:
         findings: What the checks said.
         assumptions: What was taken for granted, in sentences.
         computed_roles: Roles that were computed rather than read.
+        b_value: The DWI's, s/mm², where it is known.
     """
 
     volumes: dict[str, Volume]
     findings: list[Finding]
     assumptions: list[str]
     computed_roles: tuple[str, ...]
+    b_value: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +84,14 @@ def prepare(
     corrected = _corrected(case, card, monitor, b_value)
     volumes, reference = corrected.volumes, corrected.volumes[card.reference_role]
     if register:
-        volumes = {r: _registered(v, reference, r, monitor, corrected.assumptions) for r, v in volumes.items()}
+        volumes = _registered(volumes, reference, monitor, corrected.assumptions)
     monitor.progress(1, 4, "aligning")
-    used = {i.role for i in card.inputs}
-    # Tables and pictures show DWI and ADC whatever the model takes.
-    shown = {r: v for r, v in volumes.items() if r in used | {"dwi", "adc"}}
-    images = {r: resample(v.array, v.grid, reference.grid) for r, v in shown.items()}
+    images = {r: resample(v.array, v.grid, reference.grid) for r, v in volumes.items()}
     monitor.progress(2, 4, "finding the brain")
     brain = _brain(case, card, reference, images)
     for doubt in brain.findings:
         monitor.warn("brain_mask_doubtful", doubt)
-    _tell_coverage({r: v for r, v in shown.items() if r in used}, reference, brain, monitor)
+    _tell_coverage(volumes, reference, brain, monitor)
     midplane = estimate_midplane(brain.mask, reference.affine, images.get("adc", images[card.reference_role]))
     monitor.progress(3, 4, "making the model's input")
     preparation = card.preparation
@@ -105,7 +104,7 @@ def prepare(
     )
     space = ModelSpace(
         grid.grid,
-        {r: grid.forward(v.array, v.grid) for r, v in shown.items() if r in used},
+        {r: grid.forward(v.array, v.grid) for r, v in volumes.items() if r in {i.role for i in card.inputs}},
         grid.forward(brain.mask) >= 0.5,
         midplane,
     )
@@ -115,10 +114,13 @@ def prepare(
 
 
 def _corrected(case: Case, card: ModelCard, monitor: Monitor, b_value: float | None) -> Corrected:
-    """Check the volumes, refuse what cannot be used, and bring them into the engine's units."""
-    volumes = dict(case.volumes)
+    """Check the volumes that the model uses, refuse what cannot be used, and bring them into the engine's units."""
+    used = {i.role for i in card.inputs}
+    # Tables and pictures show DWI and ADC whatever the model takes; other volumes that it does not take are left alone.
+    shown = used | {"dwi", "adc"}
+    volumes = {r: _without_holes(v) for r, v in case.volumes.items() if r in shown | {"b0"}}
     dwi = volumes.get("dwi")
-    stated_b = b_value if b_value is not None else (dwi.b_value if dwi is not None else None)
+    stated_b = _stated_b(dwi, b_value)
     assumptions: list[str] = []
     computed: tuple[str, ...] = ()
     if "adc" in card.required_roles and "adc" not in volumes and dwi is not None and "b0" in volumes:
@@ -126,26 +128,58 @@ def _corrected(case: Case, card: ModelCard, monitor: Monitor, b_value: float | N
         volumes["adc"] = adc_from_b0(dwi, volumes["b0"], stated_b)
         computed = ("adc",)
         assumptions += volumes["adc"].notes
-    _require(card, volumes)
-    # How much of the field of view is covered says little about stripped brains: the brain is looked at later.
+    volumes = {r: v for r, v in volumes.items() if r in shown}
+    _require(card, case, volumes)
+    # The checks see the voxels as they were given. How much of the field of view is covered says little about stripped
+    # brains: the brain is looked at later.
+    given = {r: case.volumes.get(r, v) for r, v in volumes.items()}
     findings = [
         f
-        for f in check_inputs({r: (v.array, v.affine) for r, v in volumes.items()}, stated_b=stated_b)
+        for f in check_inputs({r: (v.array, v.affine) for r, v in given.items()}, stated_b=stated_b)
         if f.code != "overlap_partial"
     ]
     _refuse_errors(findings)
     if "adc" in volumes:
         volumes["adc"], unit = adc_in_engine_unit(volumes["adc"])
         assumptions.append(unit.finding.message)
-    if stated_b is not None and dwi is not None:
-        assumptions.append(f"The DWI has b = {stated_b:g} s/mm², {'as given' if b_value else 'as the file says'}.")
+    if stated_b is not None:
+        said = "as the file says" if b_value is None else "as given"
+        assumptions.append(f"The DWI has b = {stated_b:g} s/mm², {said}.")
+    _tell(findings, case, used | ({"b0"} if computed else set()), card, monitor)
+    return Corrected(volumes, findings, assumptions, computed, stated_b)
+
+
+def _stated_b(dwi: Volume | None, b_value: float | None) -> float | None:
+    """The DWI's b-value, s/mm²: what the user says, else what the file says."""
+    if b_value is None:
+        return None if dwi is None else dwi.b_value
+    if not 0.0 < b_value < 1e5:
+        raise InputError(
+            "The b-value cannot be used.",
+            f"It is given as {b_value:g} s/mm²; a diffusion weighting is a number above 0, usually 1000.",
+            "Correct --b-value, or leave it out when the ADC is given.",
+        )
+    return b_value
+
+
+def _without_holes(volume: Volume) -> Volume:
+    """Voxels that are no numbers count as background; files are read so, volumes made in memory may have them."""
+    if np.isfinite(volume.array).all():
+        return volume
+    return replace(volume, array=np.nan_to_num(volume.array, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _tell(findings: list[Finding], case: Case, used: set[str], card: ModelCard, monitor: Monitor) -> None:
+    """Warnings for the reader: what the checks and the reading of the files saw, and what is not used."""
     for finding in findings:
         if finding.severity == "warning":
             monitor.warn(finding.code, f"{finding.message} {finding.next_step}".strip())
     for role, volume in case.volumes.items():
+        if role not in used:
+            monitor.warn("unused_input", f"{TITLES[role]}: given, but the model '{card.name}' does not use it.")
+            continue
         for note in volume.notes:
             monitor.warn(f"{role}_read", f"{TITLES[role]}: {note}")
-    return Corrected(volumes, findings, assumptions, computed)
 
 
 def _tell_coverage(volumes: dict[str, Volume], reference: Volume, brain: BrainMask, monitor: Monitor) -> None:
@@ -161,10 +195,10 @@ def _tell_coverage(volumes: dict[str, Volume], reference: Volume, brain: BrainMa
             )
 
 
-def _require(card: ModelCard, volumes: dict[str, Volume]) -> None:
+def _require(card: ModelCard, case: Case, volumes: dict[str, Volume]) -> None:
     missing = [r for r in card.required_roles if r not in volumes]
     if missing:
-        given = ", ".join(TITLES[r] for r in volumes) or "nothing"
+        given = ", ".join(TITLES[r] for r in case.volumes) or "nothing"
         raise InputError(
             f"The model '{card.name}' needs " + " and ".join(TITLES[r] for r in card.required_roles) + ".",
             f"{' and '.join(TITLES[r] for r in missing)} is missing; given: {given}.",
@@ -180,22 +214,39 @@ def _refuse_errors(findings: list[Finding]) -> None:
             raise InputError(f"The input was refused{of}.", finding.message, finding.next_step)
 
 
-def _registered(volume: Volume, reference: Volume, role: str, monitor: Monitor, assumptions: list[str]) -> Volume:
-    """The volume with its place corrected where that helps; volumes on the reference's own grid belong together."""
+def _registered(
+    volumes: dict[str, Volume], reference: Volume, monitor: Monitor, assumptions: list[str]
+) -> dict[str, Volume]:
+    """The volumes with their places corrected where that helps.
+
+    Volumes on the reference's own grid stay; volumes that share another grid come from one series and move together.
+    """
     from strokeseg.prepare.align import register_rigid  # noqa: PLC0415  SimpleITK costs 0.2 s and is rarely needed here
 
-    if volume is reference or volume.grid.matches(reference.grid):
-        return volume
-    monitor.check()
-    done = register_rigid(volume, reference)
-    costs = f"mutual information {-done.cost_before:.3f} before, {-done.cost_after:.3f} after"
-    if done.taken:
-        assumptions.append(
-            f"The {TITLES[role]} was moved by {done.shift_mm:.1f} mm and {done.turn_degrees:.1f} degrees ({costs})."
-        )
-    else:
-        assumptions.append(f"Registration of the {TITLES[role]} was not taken, it did not help ({costs}).")
-    return done.moving
+    moved: dict[str, Volume] = {}
+    movements: dict[str, str] = {}
+    for role, volume in volumes.items():
+        if volume.grid.matches(reference.grid):
+            moved[role] = volume
+            continue
+        partner = next((r for r in moved if volumes[r].grid.matches(volume.grid)), None)
+        if partner is not None:
+            moved[role] = replace(volume, affine=moved[partner].affine)
+            if partner in movements:
+                movements[role] = movements[partner]
+                together = f"with the {TITLES[partner]}, whose grid it shares"
+                assumptions.append(f"The {TITLES[role]} was moved by {movements[role]} ({together}).")
+            continue
+        monitor.check()
+        done = register_rigid(volume, reference)
+        moved[role] = done.moving
+        if done.taken:
+            movements[role] = f"{done.shift_mm:.1f} mm and {done.turn_degrees:.1f} degrees"
+            costs = f"mutual information {-done.cost_before:.3f} before, {-done.cost_after:.3f} after"
+            assumptions.append(f"The {TITLES[role]} was moved by {movements[role]} ({costs}).")
+        else:
+            assumptions.append(f"Registration of the {TITLES[role]} was not taken: {done.why_not}.")
+    return moved
 
 
 def _brain(case: Case, card: ModelCard, reference: Volume, images: dict[str, NDArray[np.float32]]) -> BrainMask:

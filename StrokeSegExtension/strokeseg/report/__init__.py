@@ -1,7 +1,7 @@
 """What people look at: the overlay picture and the HTML page.
 
 Everything comes in as plain arrays and dictionaries. Imports `strokeseg.errors`, `strokeseg.volume`, numpy and jinja2;
-matplotlib only when a picture is drawn.
+Pillow only when a picture is drawn.
 """
 
 from __future__ import annotations

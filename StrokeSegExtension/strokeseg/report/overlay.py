@@ -61,7 +61,7 @@ def draw_overlay(
     Raises:
         ValueError: The arrays do not have the same three-dimensional shape.
     """
-    # Loading matplotlib takes longer than drawing; whoever draws no picture does not wait for it.
+    # Pillow is loaded when a picture is drawn.
     from strokeseg.report.canvas import draw_png  # noqa: PLC0415
 
     scene = compose_scene(

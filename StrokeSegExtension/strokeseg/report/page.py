@@ -22,7 +22,6 @@ def render_page(
     *,
     overlay_png: bytes | None,
     metrics: Mapping[str, Any] | None = None,
-    timing: Mapping[str, float] | None = None,
 ) -> str:
     """The page for people who read one result.
 
@@ -32,7 +31,6 @@ def render_page(
         lesions: One row a lesion with the fields of the lesion table; values may be None.
         overlay_png: The overlay picture, embedded; None: the page says that there is none.
         metrics: Figures of the evaluation against a reference; None as a value means "not defined".
-        timing: Stage to seconds.
 
     Returns:
         HTML5, to be written as UTF-8.
@@ -55,7 +53,6 @@ def render_page(
             overlay=None if overlay_png is None else base64.b64encode(overlay_png).decode("ascii"),
             metrics=metrics,
             metric_groups=metric_rows(metrics) if metrics is not None else {},
-            timing=timing or {},
             picture_text=describe_picture(summary),
             hints=any(row.get("hint") for row in lesions),
         )
@@ -86,7 +83,7 @@ def title_lines(summary: Mapping[str, Any]) -> list[str]:
     if dwi is not None:
         b_value = dwi.get("b_value")
         images.append(f"DWI b = {b_value:.0f} s/mm²" if b_value is not None else "DWI, b-value not known")
-    if any(i["role"] == "adc" for i in summary.get("inputs", [])):
+    if any(i["role"] == "adc" for i in summary.get("inputs", [])) or "adc" in summary.get("computed", []):
         images.append("ADC in 10⁻³ mm²/s")
     return [*lines, ", ".join(images)] if images else lines
 

@@ -1,7 +1,22 @@
-"""What runs a model: a batch of channels in, named logits out. Imports `strokeseg.models` and `strokeseg.errors`."""
+"""What runs a model: a batch of channels in, named logits out.
+
+`open_runtime` chooses and loads; `devices` (in ``devices``) tells what is at hand. Imports `strokeseg.models`,
+`strokeseg.networks` (the PyTorch runtime) and `strokeseg.errors`; the runtimes' libraries only when one is opened.
+"""
 
 from __future__ import annotations
 
-from strokeseg.runtime.base import Logits, Runtime, open_runtime
+from strokeseg.runtime.base import Accumulator, Logits, Note, NumpyAccumulator, NumpyRuntime, Runtime
+from strokeseg.runtime.choice import open_runtime
+from strokeseg.runtime.kept import KeptRuntimes
 
-__all__ = ["Logits", "Runtime", "open_runtime"]
+__all__ = [
+    "Accumulator",
+    "KeptRuntimes",
+    "Logits",
+    "Note",
+    "NumpyAccumulator",
+    "NumpyRuntime",
+    "Runtime",
+    "open_runtime",
+]

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from strokeseg.errors import ModelError
 from strokeseg.models import ModelCard
-from strokeseg.runtime.base import Logits
+from strokeseg.runtime.base import Logits, NumpyRuntime
 
 Array = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ _GROWTH_STEPS = 8
 _NO_EVIDENCE = -12.0
 
 
-class ThresholdRuntime:
+class ThresholdRuntime(NumpyRuntime):
     """Runs the rule; the interface is that of a network's runtime.
 
     Args:
@@ -67,7 +67,7 @@ class ThresholdRuntime:
     """
 
     name = "threshold"
-    device = "cpu"
+    precision = "fp32"
 
     def __init__(self, card: ModelCard) -> None:
         if card.preparation.channels != CHANNELS or card.network != "adc-threshold" or card.network_arguments:

@@ -24,6 +24,8 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 # Storage classes whose files are images (CT, MR, nuclear medicine, PET, secondary capture): one of them that cannot be
 # read is damaged, while reports, presentation states, spectra and raw data lie beside images by right.
 _IMAGE_CLASS = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|2\.1|4|4\.1|4\.4|7|7\.\d|20|128)")
+# A file is read whole. By the standard its uncompressed pixels end at 4 GiB; those of heads stay far below this.
+MAX_FILE_BYTES = 2**31
 _SLICE_THICKNESS = (0x0018, 0x0050)
 _SLICE_DISTANCE = (0x0018, 0x0088)
 _B_VALUE = (0x0018, 0x9087)
@@ -79,6 +81,9 @@ def read_header(path: Path) -> DicomHeader | None:
         InputError: An image that is damaged, or whose place in the patient the header does not say.
     """
     with reading_errors(path.name):
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise damaged(path.name, f"It has {size:,} bytes; more than {MAX_FILE_BYTES:,} are not read.")
         data = path.read_bytes()
     found = find_elements(path.name, data, _NESTED)  # before GDCM, which believes every length
     reader = image_reader(path)

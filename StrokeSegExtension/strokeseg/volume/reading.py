@@ -102,6 +102,10 @@ def available_b_values(path: str | Path) -> list[float] | None:
 
 def _open(path: str | Path) -> tuple[ImageSource, int | None]:
     """The opened image and the number of the volume that the path asks for."""
+    if not str(path):
+        raise unusable(
+            "", "The name of the file is empty.", "Give the name of a file, or of a folder with a DICOM series."
+        )
     path = Path(path)
     number = None
     selector = re.fullmatch(r"(.+)#(\d{1,6})", path.name)

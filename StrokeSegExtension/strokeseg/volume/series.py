@@ -61,8 +61,8 @@ def b_values_beside(path: Path, name: str, volumes: int) -> tuple[float, ...] | 
     file = file or _bids_file(path, stem)
     if file is None:
         return None
-    with reading_errors(file.name):
-        text = file.read_bytes()[: 1 << 20].decode("ascii", errors="replace")
+    with reading_errors(file.name), file.open("rb") as opened:
+        text = opened.read(1 << 20).decode("ascii", errors="replace")
     try:
         values = [float(word) for word in text.replace(",", " ").split()]
     except ValueError:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from strokeseg.errors import InputError
 from strokeseg.volume.grid import Affine
 
-MAX_VOXELS = 2**31
+MAX_VOXELS = 2**29
 MAX_INFLATION = 1032  # deflate cannot shrink data by more (zlib technical details, "Maximum compression factor")
 GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20

@@ -104,6 +104,9 @@ def read_nrrd_header(path: Path) -> DataPart:
             "'space directions'), so left and right cannot be told.",
             "Export the image again from a medical program, or give the NIfTI or DICOM original.",
         )
+    _check_vectors(name, fields, "space directions", count=3)
+    if "space origin" in fields:
+        _check_vectors(name, fields, "space origin", count=1)
     encoding = fields.get("encoding", "").lower()
     if encoding not in {"raw", "gzip", "gz"}:
         raise unusable(
@@ -145,6 +148,14 @@ def read_metaimage_header(path: Path) -> DataPart:
     for key in ("Offset", "Position", "Origin", "ElementSpacing", "ElementSize"):
         if key in fields:
             _reals(name, fields, key, count)
+    for key in ("ElementSpacing", "ElementSize"):
+        # A spacing is a length; whether a negative one turns the axis, programs do not agree, so left may be right.
+        if key in fields and min(float(word) for word in fields[key].split()) <= 0:
+            raise unusable(
+                name,
+                f"The field '{key}' of its header holds a spacing that is not above 0.",
+                "Export the image again from a medical program, or give the NIfTI or DICOM original.",
+            )
     if fields.get("ElementType") not in _METAIMAGE_TYPES:
         raise unusable(
             name, "The type of its voxels is unknown.", "Save it with integers or floating point numbers as voxels."
@@ -204,6 +215,17 @@ def _integers(name: str, fields: dict[str, str], key: str, count: int | None) ->
     if min(numbers) < 1:
         raise damaged(name, f"Its header names the dimensions {numbers}; each must be at least 1.")
     return numbers
+
+
+def _check_vectors(name: str, fields: dict[str, str], key: str, *, count: int) -> None:
+    """Refuse what the library would fill up by a guess: vectors of NRRD that are missing, "none" or not finite."""
+    vectors = re.findall(r"\(([^()]*)\)", fields[key])
+    try:
+        numbers = np.array([[float(part) for part in vector.split(",")] for vector in vectors])
+    except ValueError:
+        numbers = np.empty((0, 0))
+    if numbers.shape != (count, 3) or not np.isfinite(numbers).all():
+        raise damaged(name, f"The field '{key}' of its header does not hold {count} vector(s) of three numbers.")
 
 
 def _reals(name: str, fields: dict[str, str], key: str, count: int) -> None:

@@ -1,0 +1,59 @@
+"""How much memory a pass needs, known before it: systems end a process that takes too much, without an error.
+
+Measured with the residual U-Net (first level 16 or 32 channels wide, fp32), growth of the process's peak resident
+memory between inputs of 64x64x64 and 96x96x80 voxels, up to 128x128x112: OpenVINO 2026.4 takes 223 and 433 bytes a
+voxel, PyTorch 2.13 on the CPU 413 and 863, that is 3.5 and 6.6 maps of the first level in single precision; what does
+not grow (weights, code) stays under 64 MB. In bf16 it is about half. No GPU was measured: PyTorch's figure is taken.
+"""
+
+from __future__ import annotations
+
+from strokeseg.models import ModelCard
+from strokeseg.predict.strategies import Size
+from strokeseg.runtime import Runtime
+
+_MAPS = {"openvino": 4.0, "torch": 7.0}
+_FIXED_BYTES = 64 * 2**20
+# Networks other than ours were not measured, and may keep twice as much; without a width, that of a large one.
+_OTHERS = 2.0
+_UNKNOWN_WIDTH = 48
+_WIDTHS = ("channels", "features", "filters", "init_filters", "feature_size")
+_OUR_WIDTH = 16
+# What is free now need not be free in a second.
+_SHARE = 0.8
+
+
+def pass_bytes(card: ModelCard, runtime: str, voxels: int) -> int:
+    """Memory for one pass of a network.
+
+    Args:
+        card: The model.
+        runtime: Name of the runtime.
+        voxels: Of all windows of the batch together.
+    """
+    ours = card.network == "residual-unet"
+    maps = _MAPS.get(runtime, max(_MAPS.values())) * (1.0 if ours else _OTHERS)
+    return int(_FIXED_BYTES + 4.0 * maps * _width(card) * voxels)
+
+
+def map_bytes(card: ModelCard, shape: Size) -> int:
+    """Memory for the maps to which windows add up: logits and weight, for every output."""
+    lesion = len(card.classes) + (len(card.classes) > 1)
+    maps = sum(1 + (lesion if name == "lesion" else 4) for name in card.outputs)
+    return 4 * maps * shape[0] * shape[1] * shape[2]
+
+
+def usable_bytes(runtime: Runtime) -> int | None:
+    """Memory that a pass may take on the runtime's device; None where it cannot be known."""
+    free = runtime.free_memory_bytes()
+    return None if free is None else int(free * _SHARE)
+
+
+def _width(card: ModelCard) -> int:
+    """Channels of a network's finest level."""
+    for name in _WIDTHS:
+        value = card.network_arguments.get(name)
+        first = value[0] if isinstance(value, list | tuple) and value else value
+        if isinstance(first, int) and not isinstance(first, bool):
+            return first
+    return _OUR_WIDTH if card.network == "residual-unet" else _UNKNOWN_WIDTH

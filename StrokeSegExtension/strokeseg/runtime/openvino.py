@@ -1,0 +1,172 @@
+"""OpenVINO: runs a model's graph on the CPU. The only file that imports the library."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.errors import ModelError
+from strokeseg.models import ModelCard
+from strokeseg.runtime.base import Logits, Note, NumpyRuntime, check_sizes, memory_errors
+from strokeseg.runtime.cache import CompiledCache, cache_key
+from strokeseg.runtime.files import GRAPH, WEIGHTS, check_model_graph, check_weights, verified_files
+from strokeseg.runtime.precision import cpu_precision, native_precisions
+from strokeseg.runtime.threads import usable_threads
+
+# The library's companion reports over the network that it was imported. Python takes None for "there is no such
+# module", and the library then goes on without it.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino as ov  # noqa: E402
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoRuntime(NumpyRuntime):
+    """Runs the graph of a model; see `strokeseg.runtime.base.Runtime`.
+
+    Args:
+        card: A card with the file ``network.onnx``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; the latter two where the processor has them.
+        threads: None: `usable_threads`.
+        cache: Keeps compiled networks on the disk; None: each process compiles.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the graph does not fit the card.
+        MemoryLimitError: The network does not fit into the memory.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        card: ModelCard,
+        precision: str = "fp32",
+        threads: int | None = None,
+        cache: CompiledCache | None = None,
+    ) -> None:
+        files = verified_files(card, (GRAPH,) if card.network == "graph" else (GRAPH, WEIGHTS))
+        if WEIGHTS in files:
+            check_weights(card, files[WEIGHTS])
+        check_model_graph(card, files)
+        self._card = card
+        self._core = ov.Core()
+        reported = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision, self.notes = cpu_precision(precision, native_precisions(reported))
+        self._settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # Always said: on processors with AMX the library would take bf16 by itself.
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": threads or usable_threads(),
+            # Two engines on one machine would pin their threads to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = self._compiled(files[GRAPH], cache)
+        self._outputs = _fitting_outputs(compiled, card)
+        self._request: Any = compiled.create_infer_request()
+
+    def run(self, batch: NDArray[np.float32]) -> Logits:
+        """See `strokeseg.runtime.base.Runtime.run`."""
+        shape = self._card.input_shape
+        channels = len(self._card.preparation.channels)
+        if batch.ndim != 5 or batch.shape[1] != channels or (shape is not None and batch.shape[2:] != shape):
+            sizes = "x, y, z" if shape is None else ", ".join(map(str, shape))
+            raise ModelError(
+                f"The model '{self._card.name}' cannot take this input.",
+                f"It takes (N, {channels}, {sizes}), given was {batch.shape}.",
+                "Run it by the strategy of its card.",
+            )
+        try:
+            with memory_errors(self.device):
+                results = self._request.infer([np.ascontiguousarray(batch, dtype=np.float32)], share_inputs=True)
+                logits = {name: np.asarray(results[port], dtype=np.float32) for name, port in self._outputs.items()}
+        except RuntimeError as error:
+            raise ModelError(
+                f"The model '{self._card.name}' cannot take this input.",
+                f"An input of the shape {batch.shape} made it fail: {_reason(error)}",
+                f"Its axes must be multiples of {self._card.preparation.multiple}; where they are, the card is wrong.",
+            ) from error
+        check_sizes(self._card.name, batch.shape, logits)
+        return logits
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._request = None
+        self._outputs = {}
+
+    def _compiled(self, graph: Path, cache: CompiledCache | None) -> Any:
+        """The network, ready to run; from the cache where it is wanted and works."""
+        key = self._key() if cache is not None else ""
+        try:
+            blob = cache.load(key) if cache is not None else None
+        except OSError as error:
+            cache, blob = None, None
+            self._say_cache_failed(error)
+        if cache is not None and blob is not None:
+            try:
+                with memory_errors(self.device):
+                    return self._core.import_model(blob, "CPU", self._settings)
+            except RuntimeError:
+                # Whole, but of another build of the library: compiled anew below.
+                cache.discard(key)
+        try:
+            with memory_errors(self.device):
+                compiled = self._core.compile_model(graph, "CPU", self._settings)
+        except RuntimeError as error:
+            raise ModelError(
+                f"The graph of the model '{self._card.name}' cannot be run.",
+                f"OpenVINO {ov.__version__} says: {_reason(error)}",
+                "Export the model again, or use a version of it that was made for this StrokeSeg.",
+            ) from error
+        if cache is not None:
+            try:
+                cache.store(key, compiled.export_model().getvalue())
+            except OSError as error:
+                self._say_cache_failed(error)
+        return compiled
+
+    def _key(self) -> str:
+        """All that decides what is compiled."""
+        return cache_key(
+            **{f"file {file.name}": file.sha256 for file in self._card.files},
+            openvino=ov.__version__,
+            processor=str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
+            capabilities=" ".join(sorted(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+            system=f"{platform.system()} {platform.machine()}",
+            **{name: str(value) for name, value in self._settings.items()},
+        )
+
+    def _say_cache_failed(self, error: OSError) -> None:
+        message = f"The cache of compiled networks cannot be used ({error.strerror}); the network was compiled."
+        self.notes = (*self.notes, Note("cache_unusable", message))
+
+
+def _fitting_outputs(compiled: Any, card: ModelCard) -> dict[str, Any]:
+    """Name to output of the graph.
+
+    Raises:
+        ModelError: The input is not that of the card; that the outputs are was seen before.
+    """
+    channels = len(card.preparation.channels)
+    shapes = [port.get_partial_shape() for port in compiled.inputs]
+    fits = len(shapes) == 1 and shapes[0].rank.is_static and shapes[0].rank.get_length() == 5
+    if not fits or (shapes[0][1].is_static and shapes[0][1].get_length() != channels):
+        raise ModelError(
+            f"The graph of the model '{card.name}' does not fit its card.",
+            f"It must take one input (N, {channels}, x, y, z); it takes {', '.join(map(str, shapes))}.",
+            "Export the model again, or correct the card.",
+        )
+    ports = {name: port for port in compiled.outputs for name in port.get_names()}
+    return {name: ports[name] for name in card.outputs}
+
+
+def _reason(error: RuntimeError) -> str:
+    """What went wrong, without the places in the library's source that come first."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception from")]
+    return " ".join(told)[:300] or "no reason given."
