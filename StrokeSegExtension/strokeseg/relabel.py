@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from strokeseg.errors import InputError
 from strokeseg.lesions import Lesion, Plane, find_lesions, total_volume_ml
 from strokeseg.postprocess import decide
-from strokeseg.results import SUMMARY, is_complete, recover
+from strokeseg.results import SUMMARY, is_complete, require_result
 from strokeseg.segmentation import Segmentation
 from strokeseg.volume import Affine, read_volume, write_nifti
 
@@ -76,13 +76,7 @@ def read_evidence(folder: Path) -> Evidence:
     Raises:
         InputError: The folder is no complete result, a file in it is damaged, or a run is writing there.
     """
-    recover(folder)
-    if not is_complete(folder):
-        raise InputError(
-            f"'{folder.name}' is no result of StrokeSeg.",
-            f"It has no complete {SUMMARY}.",
-            "Segment the case first, or name the folder of a result.",
-        )
+    require_result(folder)
     volume = read_volume(folder / _MAP, role="mask")
     # The brain was not kept, but outside of it the map is 0, and nowhere else.
     brain = volume.array > 0

@@ -104,6 +104,21 @@ def check_place(place: Path) -> None:
         _refuse_foreign(place)
 
 
+def require_result(folder: Path) -> None:
+    """Repair what a killed run left at `folder`, then make sure that it holds a complete result.
+
+    Raises:
+        InputError: It does not, or a run is writing there.
+    """
+    recover(folder)
+    if not is_complete(folder):
+        raise InputError(
+            f"'{folder.name}' is no result of StrokeSeg.",
+            f"It has no complete {SUMMARY}.",
+            "Segment the case first, or name a folder that 'strokeseg segment --out FOLDER' wrote.",
+        )
+
+
 def recover(place: Path) -> None:
     """Finish or undo the swap of a run that was killed, and delete what dead runs left unfinished.
 

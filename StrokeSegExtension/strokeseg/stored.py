@@ -9,7 +9,7 @@ from typing import Any
 
 from strokeseg.errors import InputError
 from strokeseg.report import render_page
-from strokeseg.results import SUMMARY, is_complete, recover
+from strokeseg.results import SUMMARY, require_result
 
 
 def render_stored(folder: Path) -> str:
@@ -18,13 +18,7 @@ def render_stored(folder: Path) -> str:
     Raises:
         InputError: The folder is no complete result, a file in it is damaged, or a run is writing there.
     """
-    recover(folder)
-    if not is_complete(folder):
-        raise InputError(
-            f"'{folder.name}' is no result of StrokeSeg.",
-            f"It has no complete {SUMMARY}.",
-            "Name a folder that 'strokeseg segment --out FOLDER' wrote.",
-        )
+    require_result(folder)
     summary = _json(folder / SUMMARY)
     metrics = _json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
     try:
