@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ class ModelSpace:
     brain: NDArray[np.bool_]
     midplane: Midplane
     _cache: dict[str, Array] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def channel(self, name: str) -> Array:
         """A channel by name, float32 (x, y, z), 0 outside the brain; computed once.
@@ -73,10 +75,11 @@ class ModelSpace:
 
     def both_sides(self, sigma: list[float]) -> tuple[Array, NDArray[np.bool_]]:
         """The brain smoothed by `sigma` voxels, and the brain voxels whose other side is brain, too; computed once."""
-        if "_share" not in self._cache:
-            brain = self.brain.astype(np.float32)
-            self._cache["_share"] = ndimage.gaussian_filter(brain, sigma, mode="constant", truncate=3.0)
-            self._cache["_other"] = mirror(brain, self.grid.affine, self.midplane)
+        with self._lock:
+            if "_share" not in self._cache:
+                brain = self.brain.astype(np.float32)
+                self._cache["_share"] = ndimage.gaussian_filter(brain, sigma, mode="constant", truncate=3.0)
+                self._cache["_other"] = mirror(brain, self.grid.affine, self.midplane)
         return self._cache["_share"], self.brain & (self._cache["_other"] > 0.5)
 
     def normal_tissue(self) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,7 +109,9 @@ def prepare(
         grid.forward(brain.mask) >= 0.5,
         midplane,
     )
-    channels = np.stack([space.channel(name) for name in preparation.channels])
+    # The filters leave the interpreter's lock, so that two channels are made at a time.
+    with ThreadPoolExecutor(2) as pool:
+        channels = np.stack(list(pool.map(space.channel, preparation.channels)))
     monitor.progress(4, 4)
     return Prepared(reference, images, brain, midplane, grid, channels, corrected)
 
