@@ -1,8 +1,9 @@
 """How long a user waits: the command line from a cold start, and the warm worker, files to files, side by side.
 
-    python Testing/benchmarks/start.py [--repeats 5] [--model NAME]
+    python Testing/benchmarks/start.py [--repeats 5] [--model NAME] [--case FOLDER]
 
-Runs on the synthetic patient; prints best and median, and what each import costs. Figures are those of the computer.
+Runs on dwi.nii.gz and adc.nii.gz of a folder, by default the synthetic patient's; prints best and median, and what each
+import costs. Figures are those of the computer.
 """
 
 import argparse
@@ -32,9 +33,9 @@ LIBRARIES = (
 )
 
 
-def cold(out, model):
+def cold(case, out, model):
     start = time.perf_counter()
-    scans = [f"--{role}={SAMPLE / f'{role}.nii.gz'}" for role in ("dwi", "adc")]
+    scans = [f"--{role}={case / f'{role}.nii.gz'}" for role in ("dwi", "adc")]
     command = [sys.executable, "-m", "strokeseg", "segment", *scans, f"--out={out}", f"--model={model}"]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
@@ -49,9 +50,9 @@ class Warm:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    def __call__(self, out, model):
+    def __call__(self, case, out, model):
         start = time.perf_counter()
-        inputs = {role: str(SAMPLE / f"{role}.nii.gz") for role in ("dwi", "adc")}
+        inputs = {role: str(case / f"{role}.nii.gz") for role in ("dwi", "adc")}
         request = {"id": "1", "kind": "segment", "inputs": inputs, "out": str(out), "options": {"model": model}}
         self.process.stdin.write((json.dumps(request) + "\n").encode())
         self.process.stdin.flush()
@@ -79,14 +80,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--model", default="auto")
+    parser.add_argument("--case", type=Path, default=SAMPLE)
     given = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}, model {given.model}")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out"
-        colds = [cold(out, given.model) for _ in range(given.repeats)]
+        colds = [cold(given.case, out, given.model) for _ in range(given.repeats)]
         worker = Warm()
-        first, _ = worker(out, given.model)
-        warms = [worker(out, given.model) for _ in range(given.repeats)]
+        first, _ = worker(given.case, out, given.model)
+        warms = [worker(given.case, out, given.model) for _ in range(given.repeats)]
         worker.close()
     seconds = [w[0] for w in warms]
     stages = min(warms)[1]
