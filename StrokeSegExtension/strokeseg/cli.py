@@ -266,7 +266,12 @@ def demo(
         if output is Format.text:
             console.out.print("This patient is synthetic: simulated from an anatomical template, no patient's image.")
         files = {role: str(sample / f"{role}.nii.gz") for role in ("dwi", "adc", "b0", "t1")}
-        options = {"reference": str(sample / "lesions.nii.gz"), "synthetic": True}
+        made = json.loads((sample / "sample.json").read_text(encoding="utf-8"))
+        options = {
+            "reference": str(sample / "lesions.nii.gz"),
+            "b_value": made["b_value_s_per_mm2"],
+            "synthetic": True,
+        }
         _segment(files, folder, output, options)
         if output is Format.text:
             console.out.print(
