@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg.predict.native import LARGEST_LOGIT
 from strokeseg.prepare.grid import ModelGrid
 from strokeseg.volume import Grid
 
@@ -32,7 +33,6 @@ would show it; the logits that a perfect model would give on the model grid, cut
 _REGION_MM = 58.0
 _APART_MM = 14.0
 _TURN_DEGREES = 8.0
-_LARGEST_LOGIT = 12.0
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=int)
 
 
@@ -152,7 +152,7 @@ def _through(model: ModelGrid, share: Float, mask: Mask, way: str) -> Mask:
         return np.asarray(model.back(model.forward(mask), outside=0.0) >= 0.5)
     if way == "share of voxel":
         return np.asarray(model.back(model.forward(share), outside=0.0) >= 0.5)
-    lowest = 1 / (1 + np.exp(_LARGEST_LOGIT))
+    lowest = 1 / (1 + np.exp(LARGEST_LOGIT))
     probability = np.clip(model.forward(share).astype(np.float64), lowest, 1 - lowest)
     logits = np.log(probability / (1 - probability))
-    return np.asarray(model.back(logits, outside=-_LARGEST_LOGIT) >= 0.0)
+    return np.asarray(model.back(logits, outside=-LARGEST_LOGIT) >= 0.0)

@@ -13,7 +13,7 @@ from strokeseg.runtime import Logits
 
 # Logits are cut here before they are interpolated: expit(8) is 0.9997, and steeper edges ring: on 5-6.5 mm slices a cut
 # at 12 enlarges lesions under 0.3 ml by 3-22 %, one at 8 changes them by -4 to +9 % (Testing/phantoms/emboli.py).
-_LARGEST_LOGIT = 8.0
+LARGEST_LOGIT = 8.0
 # Of the output ``tissue``: background, grey, white, csf.
 _TISSUE_MAPS = 4
 
@@ -37,7 +37,7 @@ def cut_logits(outputs: Logits, name: str, prepared: Prepared, card: ModelCard) 
     if expected > 1:
         # Only differences between classes count; cut without a common zero, two large logits would become equal.
         scaled = scaled - scaled.max(axis=0)
-    return np.clip(scaled, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    return np.clip(scaled, -LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def class_probabilities(logits: NDArray[np.float32], prepared: Prepared, card: ModelCard) -> NDArray[np.float32]:
@@ -71,7 +71,7 @@ def tissue_labels(logits: NDArray[np.float32], prepared: Prepared) -> NDArray[np
 def _back(logits: NDArray[np.float32], prepared: Prepared) -> NDArray[np.float32]:
     """Logits on the scan's grid; "background" where the model grid does not reach."""
     maps = len(logits)
-    beyond = [-_LARGEST_LOGIT] if maps == 1 else [0.0] + [-_LARGEST_LOGIT] * (maps - 1)
+    beyond = [-LARGEST_LOGIT] if maps == 1 else [0.0] + [-LARGEST_LOGIT] * (maps - 1)
     return np.stack([prepared.model_grid.back(m, outside=b) for m, b in zip(logits, beyond, strict=True)])
 
 

@@ -1,7 +1,6 @@
 """Puts lines and text onto a finished RGB picture and encodes it as PNG.
 
-Pillow draws, with the fonts that matplotlib brings along: loading matplotlib itself for this would take longer than the
-whole picture (half a second of processor time against two hundredths).
+Pillow draws, with the fonts that matplotlib brings along: loading matplotlib itself would take longer than the picture.
 """
 
 from __future__ import annotations
