@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from strokeseg import console
-from strokeseg.errors import Cancelled, MemoryLimitError, StrokeSegError
+from strokeseg.errors import Cancelled, StrokeSegError, out_of_memory
 from strokeseg.events import Monitor
 
 
@@ -41,11 +41,7 @@ def in_words(output: Format) -> Iterator[None]:
         console.show_error(cancelled, as_json=output is Format.json)
         raise typer.Exit(cancelled.exit_code) from error
     except MemoryError as error:
-        full = MemoryLimitError(
-            "The memory is not enough.",
-            "The system refused more memory for this.",
-            "Close other programs, or use smaller volumes.",
-        )
+        full = out_of_memory()
         console.show_error(full, as_json=output is Format.json)
         raise typer.Exit(full.exit_code) from error
 

@@ -73,3 +73,12 @@ class Cancelled(StrokeSegError):  # noqa: N818  not an error of anybody
             f"It was stopped during the stage '{stage}'." if stage else "It was stopped before it began.",
             "Nothing was written. Start it again whenever you like.",
         )
+
+
+def out_of_memory() -> MemoryLimitError:
+    """What the user is told when the system refuses memory outside of a device's own library."""
+    return MemoryLimitError(
+        "The memory is not enough.",
+        "The system refused more memory for this.",
+        "Close other programs, or use smaller volumes.",
+    )

@@ -18,7 +18,7 @@ from strokeseg.events import Monitor
 from strokeseg.metrics import Metrics
 from strokeseg.results import check_place
 from strokeseg.runtime import KeptRuntimes
-from strokeseg.segmentation import Segmentation, choose_model, segment
+from strokeseg.segmentation import Segmentation, segment
 from strokeseg.volume import Volume
 
 # What the process opened stays open: the worker's second run imports and compiles nothing again.
@@ -131,7 +131,6 @@ def run_segment(job: SegmentJob, monitor: Monitor) -> SegmentDone:
         check_place(job.out)
     with monitor.stage("read", "reading the scans"):
         case = Case.from_files(**job.inputs, b_value=options.b_value)
-        choose_model(case, options.model)
         expected = read_reference(options.reference) if options.reference is not None else None
     result = segment(
         case,

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import psutil
 
 from strokeseg import __version__
-from strokeseg.errors import Cancelled, InputError, MemoryLimitError, StrokeSegError
+from strokeseg.errors import Cancelled, InputError, StrokeSegError, out_of_memory
 from strokeseg.events import ErrorEvent, Event, Monitor, Progress, Result
 from strokeseg.protocol import LONGEST_LINE, PROTOCOL, Request, RequestError, parse_request
 
@@ -221,7 +221,7 @@ class Worker:
         except StrokeSegError as error:
             last = ErrorEvent.of(error).to_dict()
         except MemoryError:
-            last = ErrorEvent.of(_out_of_memory()).to_dict()
+            last = ErrorEvent.of(out_of_memory()).to_dict()
         except Exception as error:  # noqa: BLE001  an unforeseen error must reach the user, and the worker must go on
             traceback.print_exc(file=sys.stderr)
             last = ErrorEvent.of(_unforeseen(error)).to_dict()
@@ -398,14 +398,6 @@ def _stamp(place: Path) -> tuple[int, ...]:
 def _result(files: Mapping[str, Path], summary: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     event = Result({name: str(path) for name, path in files.items()}, dict(summary))
     return {**event.to_dict(), **more}
-
-
-def _out_of_memory() -> MemoryLimitError:
-    return MemoryLimitError(
-        "The memory is not enough.",
-        "The system refused more memory for these volumes.",
-        "Close other programs, or use volumes with fewer voxels.",
-    )
 
 
 def _unforeseen(error: Exception) -> StrokeSegError:

@@ -95,7 +95,7 @@ def prepare(
     _tell_coverage(volumes, reference, brain, monitor)
     midplane = estimate_midplane(brain.mask, reference.affine, images.get("adc", images[card.reference_role]))
     monitor.progress(3, 4, "making the model's input")
-    preparation = card.preparation
+    preparation, used = card.preparation, {i.role for i in card.inputs}
     grid = ModelGrid.around(
         brain.mask,
         reference.grid,
@@ -105,7 +105,7 @@ def prepare(
     )
     space = ModelSpace(
         grid.grid,
-        {r: grid.forward(v.array, v.grid) for r, v in volumes.items() if r in {i.role for i in card.inputs}},
+        {r: grid.forward(v.array, v.grid) for r, v in volumes.items() if r in used},
         grid.forward(brain.mask) >= 0.5,
         midplane,
     )
