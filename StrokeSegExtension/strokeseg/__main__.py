@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Entry point of the command ``strokeseg``."""
+    # Before numpy is loaded: its matrices are small here, and threads for them get in the way of the network's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:] == ["worker"]:
         from strokeseg.worker import main as work  # noqa: PLC0415  either of the two, never both
 

@@ -9,17 +9,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strokeseg.case import Case
 from strokeseg.errors import InputError
-from strokeseg.evaluation import evaluate, read_reference
 from strokeseg.events import Monitor
-from strokeseg.metrics import Metrics
 from strokeseg.results import check_place
 from strokeseg.runtime import KeptRuntimes
 from strokeseg.segmentation import Segmentation, segment
 from strokeseg.volume import Volume
+
+if TYPE_CHECKING:
+    from strokeseg.metrics import Metrics
 
 # What the process opened stays open: the worker's second run imports and compiles nothing again.
 _KEPT = KeptRuntimes()
@@ -131,7 +132,7 @@ def run_segment(job: SegmentJob, monitor: Monitor) -> SegmentDone:
         check_place(job.out)
     with monitor.stage("read", "reading the scans"):
         case = Case.from_files(**job.inputs, b_value=options.b_value)
-        expected = read_reference(options.reference) if options.reference is not None else None
+        expected = None if options.reference is None else _reference(options.reference)
     result = segment(
         case,
         options.model,
@@ -154,13 +155,25 @@ def run_segment(job: SegmentJob, monitor: Monitor) -> SegmentDone:
     metrics = None
     if expected is not None:
         with monitor.stage("evaluate", "comparing with the reference"):
-            mask = Volume(result.mask, result.affine)
-            metrics = evaluate(mask, expected, probability=result.probability, brain=result.brain)
+            metrics = _compared(result, expected)
     files: dict[str, Path] = {}
     if job.out is not None:
         identity = {role: Path(path).name for role, path in job.inputs.items()} if options.identify else None
         files = result.save(job.out, metrics=metrics, per_class=options.per_class, identity=identity)
     return SegmentDone(result, metrics, files)
+
+
+def _reference(path: str) -> Volume:
+    from strokeseg.evaluation import read_reference  # noqa: PLC0415  most jobs have no reference
+
+    return read_reference(path)
+
+
+def _compared(result: Segmentation, expected: Volume) -> Metrics:
+    from strokeseg.evaluation import evaluate  # noqa: PLC0415
+
+    mask = Volume(result.mask, result.affine)
+    return evaluate(mask, expected, probability=result.probability, brain=result.brain)
 
 
 def _fits(value: Any, kind: str) -> bool:

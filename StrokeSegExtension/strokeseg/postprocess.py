@@ -55,10 +55,6 @@ def decide(
     return remove_small(_inside(mask, brain), affine, minimum_lesion_ml, connectivity=connectivity)
 
 
-#: A new decision from kept probabilities at another threshold or minimum: by definition the first decision's function.
-relabel = decide
-
-
 def decide_argmax(
     probabilities: ArrayLike,
     *,

@@ -77,7 +77,7 @@ def writing(place: Path) -> Iterator[Path]:
     with _failures_in_words(place):
         place = _absolute(place)
         with _claimed(place):
-            partial = place.parent / f".partial-{place.name}-{_me()}"
+            partial = place.parent / (_partial_prefix(place) + _me())
             made = _make_with_parents(partial)
             try:
                 yield partial
@@ -129,8 +129,23 @@ def recover(place: Path) -> None:
         _repair(_absolute(place))
 
 
+def abandon(place: Path) -> None:
+    """Delete what this process has begun to write for a place, for a process that is about to be ended from outside.
+
+    Renamed first: a run that wakes up after all must not find it half deleted and put it in its place. What cannot be
+    deleted now stays for the next run to delete.
+    """
+    with suppress(OSError):
+        place = _absolute(place)
+        for (pid, started_ms), folder in _of_runs(place.parent, re.escape(_partial_prefix(place))).items():
+            if pid == os.getpid():
+                away = folder.with_name(f"{_partial_prefix(place)}{pid}-{started_ms + 1:013d}")
+                folder.rename(away)
+                _delete(away)
+
+
 def _repair(place: Path) -> None:
-    partials = _of_runs(place.parent, re.escape(f".partial-{place.name}-"))
+    partials = _of_runs(place.parent, re.escape(_partial_prefix(place)))
     previous = _of_runs(place.parent, re.escape(f"{place.name}.previous-"))
     for run, folder in (*partials.items(), *previous.items()):
         if _is_alive(run, place):
@@ -179,7 +194,7 @@ def _refuse_irreplaceable(place: Path) -> None:
     if place.is_dir() and any(place.iterdir()) and not os.access(place, os.W_OK | os.X_OK):
         raise InputError(title, f"You may not change what is in '{name}', so it cannot be replaced.", _USUAL_PLACES)
     with suppress(FileNotFoundError):  # only asked because the system refuses a name that is too long
-        (around / f".partial-{place.name}-{_me()}").lstat()
+        (around / (_partial_prefix(place) + _me())).lstat()
 
 
 def _refuse_foreign(place: Path) -> None:
@@ -212,6 +227,10 @@ def _swap_in(partial: Path, place: Path) -> None:
         raise
     _sync_folder(place.parent)
     _delete(previous)
+
+
+def _partial_prefix(place: Path) -> str:
+    return f".partial-{place.name}-"
 
 
 def _of_runs(parent: Path, prefix: str) -> dict[tuple[int, int], Path]:

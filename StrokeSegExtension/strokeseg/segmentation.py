@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,17 @@ from strokeseg.case import Case
 from strokeseg.errors import InputError
 from strokeseg.events import Monitor
 from strokeseg.lesions import Lesion, find_lesions, lesions_csv, total_volume_ml
-from strokeseg.metrics import Metrics
 from strokeseg.models import ModelCard, ModelStore
 from strokeseg.postprocess import decide, decide_argmax
 from strokeseg.predict import Asked, check_asked, predict
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.report import draw_overlay, render_page, title_lines
 from strokeseg.results import SUMMARY, writing
-from strokeseg.runtime import KeptRuntimes, Runtime, open_runtime
+from strokeseg.runtime import KeptRuntimes, Runtime, check_choice, open_runtime
 from strokeseg.volume import Affine, Grid, Volume, write_nifti
+
+if TYPE_CHECKING:
+    from strokeseg.metrics import Metrics
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis or treatment."
 
@@ -214,6 +217,8 @@ def segment(
         )
     asked = Asked(strategy, window, overlap, tta, uncertainty)
     check_asked(card, asked)
+    if isinstance(runtime, str):
+        check_choice(card, device, runtime=runtime, precision=precision)
 
     def opened(where: str) -> Runtime:
         name = runtime if isinstance(runtime, str) else "auto"
@@ -221,9 +226,10 @@ def segment(
             return kept.open(card, where, runtime=name, precision=precision)
         return open_runtime(card, where, runtime=name, precision=precision)
 
-    engine = _loaded(card, opened, device, monitor) if isinstance(runtime, str) else runtime
-    with monitor.stage("prepare", "checking and preparing the scans"):
-        prepared = prepare(case, card, monitor, register=register, b_value=b_value)
+    def ready() -> Runtime:
+        return opened(device) if isinstance(runtime, str) else runtime
+
+    prepared, engine = _prepared_while_opening(case, card, ready, monitor, register=register, b_value=b_value)
     with monitor.stage("model", f"running {card.name}"):
         prediction = predict(prepared, card, engine, monitor, asked=asked, on_cpu=lambda: opened("cpu"))
     engine = prediction.runtime
@@ -286,12 +292,37 @@ def segment(
     )
 
 
-def _loaded(card: ModelCard, opened: Callable[[str], Runtime], device: str, monitor: Monitor) -> Runtime:
-    """The runtime, before any work: a device that is not there must not be noticed after a minute."""
-    if card.runtime == "threshold":
-        return opened(device)  # a rule has nothing to load
-    with monitor.stage("load", f"loading {card.name}"):
-        return opened(device)
+def _prepared_while_opening(
+    case: Case,
+    card: ModelCard,
+    opened: Callable[[], Runtime],
+    monitor: Monitor,
+    *,
+    register: bool,
+    b_value: float | None,
+) -> tuple[Prepared, Runtime]:
+    """The case prepared, and the runtime, which loads and compiles meanwhile: both mostly leave the interpreter's lock.
+
+    What is wrong with model or device is said as if the runtime had been opened first: before what is wrong with the
+    scans, and before work that takes long.
+    """
+    with ThreadPoolExecutor(1, "runtime") as pool:  # nothing leaves the block before the thread has ended
+        opening = pool.submit(opened)
+
+        def refuse_early() -> None:
+            if register or opening.done():
+                opening.result()
+
+        try:
+            with monitor.stage("prepare", "checking and preparing the scans"):
+                prepared = prepare(case, card, monitor, register=register, b_value=b_value, between=refuse_early)
+        except InputError:
+            opening.result()
+            raise
+        if card.runtime == "threshold":
+            return prepared, opening.result()  # a rule has nothing to load
+        with monitor.stage("load", f"loading {card.name}"):
+            return prepared, opening.result()
 
 
 def choose_model(case: Case, model: str = "auto", store: ModelStore | None = None) -> ModelCard:

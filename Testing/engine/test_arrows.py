@@ -45,7 +45,7 @@ ALLOWED = {
     "job": {"errors", "events", "case", "evaluation", "metrics", "results", "runtime", "segmentation", "volume"},
     "relabel": {"errors", "lesions", "postprocess", "results", "segmentation", "volume"},
     "protocol": {"errors"},
-    "worker": {"errors", "events", "protocol", "runtime", "job", "relabel", "evaluation"},
+    "worker": {"errors", "events", "protocol", "results", "runtime", "job", "relabel", "evaluation"},
     "cli": {
         "errors", "command", "cli_models", "resources", "evaluation", "job", "stored", "console", "tables", "worker",
     },

@@ -126,7 +126,7 @@ def test_an_unknown_channel_is_refused_with_those_that_are_known() -> None:
 
 def test_every_channel_is_float32_and_0_outside_the_brain_and_computed_once() -> None:
     patient = phantom.patient(noise=0.02)
-    images = {"dwi": patient.dwi + 50, "adc": patient.adc + 0.1, "b0": patient.b0 + 50}
+    images = {"dwi": patient.dwi + 50, "adc": patient.adc + 0.1, "b0": patient.b0 + 50, "t1": patient.dwi + 70}
     space = ModelSpace(patient.grid, images, patient.brain, PLANE_X)
     for name in CHANNELS:
         channel = space.channel(name)
@@ -198,3 +198,17 @@ def test_every_way_to_store_the_scans_gives_the_same_channels() -> None:
         np.testing.assert_allclose(got.midplane.normal_ras, wanted.midplane.normal_ras, atol=1e-6)
         for name, ours, theirs in zip(NAMES, got.channels, wanted.channels, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=f"{name} {order} {signs}")
+
+
+def test_t1_is_counted_in_standard_deviations_of_the_brain() -> None:
+    patient = phantom.patient(noise=0.0)
+    brain = patient.brain
+    t1 = np.where(np.indices(brain.shape)[0] % 2 == 0, 90.0, 110.0).astype(np.float32)
+    inside = t1[brain]
+    space = ModelSpace(patient.grid, {"t1": np.where(brain, t1, 1e6).astype(np.float32)}, brain, PLANE_X)
+    channel = space.channel("t1_zscore")[brain]
+    # Two values: what is outside the brain takes no part, mean 0 and standard deviation 1 are exact.
+    np.testing.assert_allclose(channel, (inside - inside.mean()) / inside.std(), atol=1e-5)
+    t1[tuple(np.argwhere(brain)[0])] = 1e5
+    spiked = ModelSpace(patient.grid, {"t1": t1}, brain, PLANE_X).channel("t1_zscore")
+    assert spiked.max() == 4.0

@@ -7,10 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from strokeseg.errors import ModelError
 from strokeseg.models import parse_card, read_card
+from strokeseg.models.channels import CHANNEL_ROLES
+from strokeseg.prepare.channels import CHANNELS, ModelSpace
+from strokeseg.symmetry import Midplane
+from strokeseg.volume.grid import Grid
 
 BUNDLED = Path(__file__).parents[2] / "Resources" / "Models" / "adc-threshold"
 MISSING = object()
@@ -152,6 +157,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("reference_role", "pet", "'dwi', 'adc', 't1', 'flair', 'b0'"),
     # names
     *(("name", n, "lower-case letters") for n in ("Tiny", "ti ny", "../tiny", "tiny-", ".tiny", "tïny", "a" * 65)),
+    *(("name", n, "lower-case letters") for n in ("tiny.", "tiny ", " tiny", "tiny_", "nul.", "con ", "NUL")),
+    *(("name", n, "Windows") for n in ("con", "prn", "aux", "nul", "com1", "com9", "lpt1", "nul.v2", "aux.tar.gz")),
     ("files.0.sha256", "0" * 63, "64 hexadecimal digits"),
     ("files.0.sha256", "G" * 64, "64 hexadecimal digits"),
     *(
@@ -194,6 +201,9 @@ WRONG: list[tuple[str, Any, str]] = [
         for s in ([2], [2, 2], [2, 2, 2, 2], [2, 2, "2"], [0.1, 2, 2], [2, 2, 11], [True, 2, 2], [float("nan"), 2, 2])
     ),
     ("preparation.channels", [], "at least one channel"),
+    *(("preparation.channels", ["dwi_ratio", c], "channels that this version can make") for c in ("flair", "DWI")),
+    ("preparation.channels", ["b0_ratio"], "'b0' among the required inputs"),  # no input at all
+    ("preparation.channels", ["dwi_ratio", "adc"], "'adc' among the required inputs"),  # an optional one
     ("inputs", [], "at least one entry"),
     ("classes", [], "at least one entry"),
     # numbers in free objects must be numbers that JSON can hold
@@ -234,6 +244,41 @@ def test_a_misspelt_required_field_is_pointed_at() -> None:
     cause = refusal(data).cause
     assert "Field 'minimum_lesion_ml'" in cause
     assert "did you write 'min_lesion_ml'?" in cause
+
+
+@pytest.mark.parametrize("name", ["console", "nul-2", "com", "com10", "auxiliary", "my.nul", "lpt"])
+def test_names_that_only_resemble_devices_are_taken(name: str) -> None:
+    assert parse_card(changed("name", name)).name == name
+
+
+def test_a_rule_may_use_an_image_that_need_not_be_there_and_every_model_the_brain() -> None:
+    rule = changed("preparation.channels", ["dwi_ratio", "adc", "height", "brain"])
+    assert parse_card({**rule, "runtime": "threshold"}).optional_roles == ("adc",)
+    network = changed("preparation.channels", ["dwi_ratio", "height", "brain", "edge_distance_mm"])
+    assert len(parse_card(network).preparation.channels) == 4
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_channel_is_made_of_the_image_that_cards_must_require_for_it(name: str) -> None:
+    assert set(CHANNELS) == set(CHANNEL_ROLES)
+    ones = np.ones((4, 4, 4), dtype=np.float32)
+
+    def space(*roles: str) -> ModelSpace:
+        return ModelSpace(
+            Grid((4, 4, 4), np.eye(4)),
+            dict.fromkeys(roles, ones),
+            ones > 0,
+            Midplane((1.0, 0.0, 0.0), 1.5, 1.0, "by hand"),
+        )
+
+    role = CHANNEL_ROLES[name]
+    assert np.isfinite(space(*([role] if role else [])).channel(name)).all()
+    without = space(*({"dwi", "adc", "b0"} - {role}))
+    if role == "b0":
+        assert np.isnan(without.channel(name)).all()
+    elif role is not None:
+        with pytest.raises(ModelError, match=f"'{role}'"):
+            without.channel(name)
 
 
 def test_a_newer_format_is_told_before_anything_else_is_looked_at() -> None:

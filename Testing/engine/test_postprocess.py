@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from strokeseg.errors import InputError
-from strokeseg.postprocess import decide, decide_argmax, relabel, remove_small
+from strokeseg.postprocess import decide, decide_argmax, remove_small
 
 UNIT = np.eye(4)
 TWO_MM = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -89,9 +89,9 @@ def test_argmax_takes_the_highest_class_and_background_in_a_tie():
     assert decide_argmax(probabilities, minimum_lesion_ml=0, affine=UNIT, brain=brain).ravel().tolist() == [0, 0, 2, 0]
 
 
-def test_relabel_at_a_higher_threshold_shrinks_the_mask():
+def test_a_higher_threshold_shrinks_the_mask():
     probability = np.random.default_rng(0).random((8, 8, 8))
-    sizes = [int(relabel(probability, threshold=t, minimum_lesion_ml=0, affine=UNIT).sum()) for t in (0.2, 0.5, 0.8)]
+    sizes = [int(decide(probability, threshold=t, minimum_lesion_ml=0, affine=UNIT).sum()) for t in (0.2, 0.5, 0.8)]
     assert sizes == [int((probability >= t).sum()) for t in (0.2, 0.5, 0.8)]
     assert sizes[0] > sizes[1] > sizes[2] > 0
 

@@ -17,7 +17,7 @@ import pytest
 
 from strokeseg import results
 from strokeseg.errors import InputError
-from strokeseg.results import SUMMARY, check_place, recover, writing
+from strokeseg.results import SUMMARY, abandon, check_place, recover, writing
 
 # A process number that no process has (above Linux's largest), and a start time in ms.
 DEAD = "4194001-1600000000000"
@@ -234,6 +234,23 @@ def test_what_this_process_left_behind_itself_is_cleaned_up(around: Path) -> Non
     leave(around, f".partial-out-{own_run()}", "half", complete=False)
     write(around / "out")
     assert names(around) == ["out"]
+
+
+def test_what_this_process_writes_is_abandoned_and_a_run_that_wakes_up_cannot_put_it_in_place(around: Path) -> None:
+    fill(around / "out", "earlier")
+
+    def write_and_abandon() -> None:
+        with writing(around / "out") as partial:
+            fill(partial, "new")
+            for name in (f"out-{DEAD}", "out-notes"):
+                leave(around, f".partial-{name}", "not this process's", complete=False)
+            abandon(around / "out")
+            assert names(around) == sorted([f".partial-out-{DEAD}", ".partial-out-notes", "out"])
+
+    with pytest.raises(InputError, match="could not be written"):
+        write_and_abandon()
+    assert mask_of(around / "out") == "earlier"
+    abandon(around / "nothing" / "here")
 
 
 def test_places_beside_each_other_do_not_disturb_each_other(around: Path) -> None:

@@ -213,7 +213,7 @@ def test_a_file_that_was_changed_after_it_was_used_is_refused(card):
 
 def test_a_good_file_is_hashed_once(card, monkeypatch):
     open_runtime(card).close()
-    monkeypatch.setattr("strokeseg.runtime.files.hashlib.file_digest", None)
+    monkeypatch.setattr("strokeseg.models.contents.hashlib.file_digest", None)
     open_runtime(card).close()
 
 
@@ -249,13 +249,13 @@ def test_weights_that_are_no_numbers_are_refused(card, value, kind):
     weights[name] = weights[name].astype(kind)
     weights[name].flat[-1] = value
     save_file(weights, path)
-    refused(relisted(card), f"'{name}' in 'weights.safetensors' holds values")
+    refused(relisted(card), f"'{name}' in it holds NaN or infinity")
 
 
 def test_a_number_type_that_is_not_read_is_refused(card):
-    header = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    header = b'{"a":{"dtype":"F128","shape":[2],"data_offsets":[0,4]}}'
     (card.folder / "weights.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    refused(relisted(card), "of the type BF16")
+    refused(relisted(card), "of the type 'F128'")
 
 
 def test_files_that_the_card_does_not_list_are_refused(card):

@@ -4,17 +4,23 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
 
 from strokeseg.errors import DependencyError, MemoryLimitError, ModelError
+from strokeseg.models.contents import check_folder
+from strokeseg.models.safetensors_header import read_header
 from strokeseg.runtime import NumpyAccumulator, choice, open_runtime
 from strokeseg.runtime import pytorch as room
 from strokeseg.runtime.precision import native_precisions
@@ -94,8 +100,43 @@ def test_a_precision_that_the_processor_lacks_becomes_fp32_with_a_note(card, mon
 
 
 def test_the_threads_are_those_asked_for(card):
-    open_runtime(card, runtime="torch", threads=2)
+    one, two = (open_runtime(card, runtime="torch", threads=n) for n in (1, 2))
+    two.run(phantom.batch())
     assert torch.get_num_threads() == 2
+    one.run(phantom.batch())
+    assert torch.get_num_threads() == 1
+
+
+def test_the_threads_are_those_asked_for_also_where_another_thread_opened_it(card):
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(1) as pool:
+        runtime = pool.submit(open_runtime, card, runtime="torch", threads=2).result()
+    runtime.run(phantom.batch())
+    assert torch.get_num_threads() == 2
+
+
+def test_weights_in_bfloat16_are_read_by_both(card, tmp_path):
+    """The store takes them in, so both must run them."""
+    mine = copied(card, tmp_path / "tiny")
+    weights, graph = (mine.folder / name for name in phantom.FILES)
+    names = {tensor.begin: name for name, tensor in read_header(weights).items()}
+    save_tensors({name: tensor.bfloat16() for name, tensor in load_tensors(weights).items()}, weights)
+    places = read_header(weights)
+    model = onnx.load(graph, load_external_data=False)
+    for tensor in model.graph.initializer:
+        pointer = {entry.key: entry for entry in tensor.external_data}
+        if pointer:
+            assert tensor.data_type == onnx.TensorProto.FLOAT16
+            tensor.data_type = onnx.TensorProto.BFLOAT16
+            pointer["offset"].value = str(places[names[int(pointer["offset"].value)]].begin)
+    onnx.save(model, graph)
+    mine = relisted(mine)
+    check_folder(mine.folder)
+    expected = open_runtime(card).run(phantom.batch())["lesion"]
+    found = [open_runtime(mine, runtime=name).run(phantom.batch())["lesion"] for name in ("openvino", "torch")]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    # 8 bits of a number instead of 11; logits reach 8.
+    assert 1e-4 < np.abs(found[0] - expected).max() < 0.3
 
 
 def test_a_read_only_batch_is_taken_without_a_warning_and_not_written(card):
@@ -110,8 +151,6 @@ def test_a_read_only_batch_is_taken_without_a_warning_and_not_written(card):
 
 def test_a_network_of_monai_runs(tmp_path):
     pytest.importorskip("monai")
-    from safetensors.torch import save_file as save_tensors
-
     from strokeseg.networks import build
 
     arguments = {"spatial_dims": 3, "in_channels": 2, "out_channels": 1, "init_filters": 8}
@@ -255,7 +294,7 @@ def test_weights_that_are_no_numbers_are_refused(card, tmp_path):
     weights = load_file(path)
     weights["heads.lesion.bias"][:] = np.nan
     save_file(weights, path)
-    with pytest.raises(ModelError, match=r"'heads\.lesion\.bias'.*no finite numbers"):
+    with pytest.raises(ModelError, match=r"'heads\.lesion\.bias' in it holds NaN"):
         open_runtime(relisted(mine), runtime="torch")
 
 

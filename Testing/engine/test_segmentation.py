@@ -28,7 +28,7 @@ from strokeseg.errors import Cancelled, InputError
 from strokeseg.events import Monitor
 from strokeseg.metrics import evaluate_masks
 from strokeseg.models import ModelStore
-from strokeseg.postprocess import relabel
+from strokeseg.postprocess import decide
 from strokeseg.report import title_lines
 
 CARD = ModelStore().card("adc-threshold")
@@ -260,13 +260,13 @@ def test_result_without_a_lesion_says_so(run: Run, tmp_path: Path) -> None:
     assert not np.asarray(nib.load(written["lesion_mask.nii.gz"]).dataobj).any()
 
 
-def test_relabel_from_the_stored_probability_gives_the_mask_and_shrinks_as_the_threshold_rises(run: Run) -> None:
+def test_deciding_again_from_the_stored_probability_gives_the_mask_and_less_at_a_higher_threshold(run: Run) -> None:
     probability, affine = run.array("lesion_probability.nii.gz"), nib.load(run.files["dwi"]).affine
     smallest = CARD.minimum_lesion_ml
-    again = relabel(probability, threshold=CARD.decision.threshold, minimum_lesion_ml=smallest, affine=affine)
+    again = decide(probability, threshold=CARD.decision.threshold, minimum_lesion_ml=smallest, affine=affine)
     np.testing.assert_array_equal(again, run.array("lesion_mask.nii.gz"))
     thresholds = (0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.95, 1.0)
-    masks = [relabel(probability, threshold=t, minimum_lesion_ml=smallest, affine=affine) for t in thresholds]
+    masks = [decide(probability, threshold=t, minimum_lesion_ml=smallest, affine=affine) for t in thresholds]
     for lower, higher in pairwise(masks):
         assert not (higher > lower).any()
     sizes = [int(m.sum()) for m in masks]

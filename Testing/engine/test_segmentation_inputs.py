@@ -141,6 +141,7 @@ def store_of(folder: Path, names: dict[str, list[str]]) -> ModelStore:
     for name, roles in names.items():
         card = json.loads((ModelStore().folder / MODEL / "card.json").read_text(encoding="utf-8"))
         card |= {"name": name, "inputs": [{"role": r, "required": True} for r in roles], "reference_role": roles[0]}
+        card["preparation"]["channels"] = ["brain"]
         (folder / name).mkdir(parents=True)
         (folder / name / "card.json").write_text(json.dumps(card), encoding="utf-8")
     return ModelStore(folder)

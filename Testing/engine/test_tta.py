@@ -146,7 +146,7 @@ def test_flipping_a_channel_gives_the_channel_of_the_mirrored_patient(name: str)
     brain = np.linalg.norm((world - (6.0, 2.0, 3.0)) / (24.0, 30.0, 26.0), axis=-1) < 1
     images = {
         r: (2 + phantom.noise(*grid.shape, seed=s) / 4) / (2 if r == "adc" else 1)
-        for s, r in enumerate(("dwi", "adc", "b0"))
+        for s, r in enumerate(("dwi", "adc", "b0", "t1"))
     }
     normal = np.array([0.98, 0.15, -0.1])
     normal /= np.linalg.norm(normal)

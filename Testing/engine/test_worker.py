@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from strokeseg import __version__, worker
+from strokeseg.events import Monitor
 from strokeseg.protocol import PROTOCOL
+from strokeseg.worker import listening
 
 
 def load(name, path):
@@ -214,7 +216,7 @@ def test_an_id_in_use_is_refused_without_being_taken_for_its_end(warm, monkeypat
 def test_no_more_requests_wait_than_a_thousand(warm, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr("strokeseg.evaluation.evaluate", lambda *_: go.wait(10) and 1 / 0)
-    monkeypatch.setattr(worker, "_MOST_WAITING", 3)
+    monkeypatch.setattr(listening, "_MOST_WAITING", 3)
     warm.send("run", "evaluate", prediction="a", reference="b")
     while getattr(warm.worker._running, "id", "") != "run":
         time.sleep(0.001)
@@ -231,7 +233,7 @@ def test_no_more_requests_wait_than_a_thousand(warm, monkeypatch):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_is_cancelled_in_each_stage_and_the_worker_goes_on(warm, scans, tmp_path, monkeypatch, stage):
     reached, go = threading.Event(), threading.Event()
-    original = worker.Monitor.progress
+    original = Monitor.progress
 
     def progress(monitor, *arguments):
         if monitor._stage == stage and not reached.is_set():
@@ -239,7 +241,7 @@ def test_a_run_is_cancelled_in_each_stage_and_the_worker_goes_on(warm, scans, tm
             go.wait(10)
         original(monitor, *arguments)
 
-    monkeypatch.setattr(worker.Monitor, "progress", progress)
+    monkeypatch.setattr(Monitor, "progress", progress)
     place = tmp_path / "new" / "out"
     warm.send("c", "segment", inputs=scans, out=str(place))
     assert reached.wait(30)
@@ -260,7 +262,7 @@ def test_a_cancelled_run_keeps_the_earlier_result(warm, scans, tmp_path, monkeyp
     place = tmp_path / "out"
     warm.ask(1, "segment", inputs=scans, out=str(place))
     before = {path.name: path.read_bytes() for path in place.iterdir()}
-    original = worker.Monitor.progress
+    original = Monitor.progress
 
     def progress(monitor, *arguments):
         if monitor._stage == "report":
@@ -269,7 +271,7 @@ def test_a_cancelled_run_keeps_the_earlier_result(warm, scans, tmp_path, monkeyp
                 time.sleep(0.001)
         original(monitor, *arguments)
 
-    monkeypatch.setattr(worker.Monitor, "progress", progress)
+    monkeypatch.setattr(Monitor, "progress", progress)
     assert warm.ask("c", "segment", inputs=scans, out=str(place))["kind"] == "Cancelled"
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     assert left_behind(place) == []
@@ -298,14 +300,14 @@ def test_cancelling_what_is_not_there_changes_nothing(warm):
 
 def test_cancelling_twice_is_cancelling_once(warm, scans, tmp_path, monkeypatch):
     reached, go = threading.Event(), threading.Event()
-    original = worker.Monitor.progress
+    original = Monitor.progress
 
     def progress(monitor, *arguments):
         reached.set()
         go.wait(10)
         original(monitor, *arguments)
 
-    monkeypatch.setattr(worker.Monitor, "progress", progress)
+    monkeypatch.setattr(Monitor, "progress", progress)
     warm.send("t", "segment", inputs=scans, out=str(tmp_path / "out"))
     assert reached.wait(10)
     assert warm.ask("k1", "cancel", target="t")["found"] == "running"

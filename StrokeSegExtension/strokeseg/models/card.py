@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from strokeseg.errors import ModelError
+from strokeseg.models.channels import CHANNEL_ROLES
 from strokeseg.models.fields import Fields
+from strokeseg.models.names import is_model_name, model_name
 
 FORMAT = 1
 ROLES = ("dwi", "adc", "t1", "flair", "b0")
 RUNTIMES = ("threshold", "openvino", "torch")
 STRATEGIES = ("whole", "windows", "slices", "proposals")
 OUTPUTS = {"lesion", "tissue"}
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 # Nothing that any file system takes for a folder, a drive, a device or a hidden file.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -182,7 +183,7 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
         ModelError: Names the field, what was expected and what was found.
     """
     name = data.get("name") if isinstance(data, dict) else None
-    known = isinstance(name, str) and _NAME.fullmatch(name)
+    known = isinstance(name, str) and is_model_name(name)
     fields = Fields(data, "", str(name) if known else (folder.name if folder else "?"))
     version = fields.whole("format", 1, 10**6)
     if version > FORMAT:
@@ -192,7 +193,7 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
             "Update StrokeSeg, or use an older version of the model.",
         )
     card = ModelCard(
-        name=_matching(fields, "name", _NAME, "lower-case letters, digits, '-', '_' and '.'"),
+        name=model_name(fields),
         title=fields.text("title"),
         version=fields.text("version"),
         status=fields.choice("status", ("default", "experimental", "baseline"), "experimental"),
@@ -305,6 +306,7 @@ def _consistent(card: ModelCard, fields: Fields) -> None:
         raise fields.wrong("inputs", "every role once", roles)
     if card.reference_role not in card.required_roles:
         raise fields.wrong("reference_role", "one of the required inputs", card.reference_role)
+    _possible_channels(card, fields)
     names = [f.name for f in card.files]
     if len(set(names)) != len(names):
         raise fields.wrong("files", "every file once", names)
@@ -315,3 +317,16 @@ def _consistent(card: ModelCard, fields: Fields) -> None:
         raise fields.wrong("outputs", "'lesion', and 'tissue' where the network has it, once each", list(card.outputs))
     if card.decision.rule == "threshold" and len(values) != 1:
         raise fields.wrong("decision.rule", "'argmax' for a model with several classes", card.decision.rule)
+
+
+def _possible_channels(card: ModelCard, fields: Fields) -> None:
+    """Channels that exist, made of inputs that are there whenever the model runs."""
+    # A rule may know what to do without an image. A network would compute on: OpenVINO takes what is no number for 0.
+    roles = card.required_roles + (card.optional_roles if card.runtime == "threshold" else ())
+    for channel in card.preparation.channels:
+        if channel not in CHANNEL_ROLES:
+            known = ", ".join(f"'{c}'" for c in CHANNEL_ROLES)
+            raise fields.wrong("preparation.channels", f"channels that this version can make: {known}", channel)
+        role = CHANNEL_ROLES[channel]
+        if role is not None and role not in roles:
+            raise fields.wrong("preparation.channels", f"'{role}' among the required inputs", channel)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from strokeseg.errors import ModelError
-from strokeseg.models.card import ModelCard, read_card
+from strokeseg.models.card import ModelCard, ModelFile, read_card
 from strokeseg.models.finite import FLOATS, file_is_finite
 from strokeseg.models.graph import WEIGHTS, check_graph
 from strokeseg.models.safetensors_header import StoredTensor, read_header
@@ -96,21 +96,26 @@ def check_folder(folder: Path) -> ModelCard:
     for name in sorted(listed):
         if name == CARD or most_bytes(name) is None:
             raise refused(card.name, f"Its card lists {name!r}, which is no file that a card may vouch for")
-    # Nobody vouches for a file that the card does not list, and a graph would read the weights all the same.
-    for name in sorted({*_needed(card), *({WEIGHTS, GRAPH} & present)} - listed):
+    require_listed(card, {*_needed(card), *({WEIGHTS, GRAPH} & present)})
+    compare_files(card, folder)
+    weights = check_weights(folder / WEIGHTS) if WEIGHTS in listed else None
+    if GRAPH in listed:
+        check_graph(folder / GRAPH, weights, card.outputs)
+    return card
+
+
+def require_listed(card: ModelCard, names: set[str]) -> None:
+    """See that the card vouches for files: one that it does not list would be read all the same.
+
+    Raises:
+        ModelError: It does not list one of them.
+    """
+    for name in sorted(names - {f.name for f in card.files}):
         raise refused(
             card.name,
             f"Its card does not list '{name}' under 'files', with SHA-256 and size",
             "Export the model again with 'strokeseg-train export'.",
         )
-    compare_files(card, folder)
-    weights = None
-    if WEIGHTS in listed:
-        weights = read_header(folder / WEIGHTS)
-        _refuse_what_is_no_number(folder / WEIGHTS, weights)
-    if GRAPH in listed:
-        check_graph(folder / GRAPH, weights, card.outputs)
-    return card
 
 
 def compare_files(card: ModelCard, folder: Path) -> None:
@@ -118,27 +123,39 @@ def compare_files(card: ModelCard, folder: Path) -> None:
 
     Raises:
         ModelError: A file is missing or was changed.
+        OSError: One cannot be read.
     """
     for file in card.files:
-        path = folder / file.name
-        size = path.stat().st_size if path.is_file() else -1
-        if size != file.size_bytes:
-            seen = f"has {size} bytes" if size >= 0 else "is missing"
-            raise _damaged(card, f"'{file.name}' {seen}; the card says {file.size_bytes} bytes.")
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != file.sha256:
-            raise _damaged(card, f"'{file.name}' has the SHA-256 {digest[:12]}..., not {file.sha256[:12]}...")
+        compare_file(card, folder, file)
 
 
-def _needed(card: ModelCard) -> set[str]:
-    """Files that the card's runtime cannot do without."""
-    if card.runtime == "openvino":
-        return {GRAPH} if card.network == "graph" else {GRAPH, WEIGHTS}
-    return {WEIGHTS} if card.runtime == "torch" else set()
+def compare_file(card: ModelCard, folder: Path, file: ModelFile) -> None:
+    """Compare one file of a model with its size and hash in the card.
+
+    Raises:
+        ModelError: It is missing or was changed.
+        OSError: It cannot be read.
+    """
+    path = folder / file.name
+    size = path.stat().st_size if path.is_file() else -1
+    if size != file.size_bytes:
+        seen = f"has {size} bytes" if size >= 0 else "is missing"
+        raise _damaged(card, f"'{file.name}' {seen}; the card says {file.size_bytes} bytes.")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != file.sha256:
+        raise _damaged(card, f"'{file.name}' has the SHA-256 {digest[:12]}..., not {file.sha256[:12]}...")
 
 
-def _refuse_what_is_no_number(path: Path, tensors: dict[str, StoredTensor]) -> None:
+def check_weights(path: Path) -> dict[str, StoredTensor]:
+    """See that a weights file is whole safetensors and holds finite numbers only; gives its tensors.
+
+    Raises:
+        ModelError: It is another format, cut off, of a number type that safetensors does not have, or holds NaN or
+            infinity.
+        OSError: It cannot be read.
+    """
+    tensors = read_header(path)
     for name, tensor in tensors.items():
         if tensor.kind in FLOATS and not file_is_finite(path, tensor.begin, tensor.end, tensor.kind):
             raise ModelError(
@@ -146,6 +163,14 @@ def _refuse_what_is_no_number(path: Path, tensors: dict[str, StoredTensor]) -> N
                 f"{name[:60]!r} in it holds NaN or infinity: the training that it comes from has diverged.",
                 "Export an earlier checkpoint of the training.",
             )
+    return tensors
+
+
+def _needed(card: ModelCard) -> set[str]:
+    """Files that the card's runtime cannot do without."""
+    if card.runtime == "openvino":
+        return {GRAPH} if card.network == "graph" else {GRAPH, WEIGHTS}
+    return {WEIGHTS} if card.runtime == "torch" else set()
 
 
 def _damaged(card: ModelCard, cause: str) -> ModelError:

@@ -18,6 +18,7 @@ from strokeseg.errors import ModelError
 from strokeseg.models.card import ModelCard
 from strokeseg.models.contents import MOST_BYTES
 from strokeseg.models.fields import Fields
+from strokeseg.models.names import model_name
 from strokeseg.models.store import ModelStore
 from strokeseg.models.watcher import Nobody, Watcher
 from strokeseg.models.writing import locked, told
@@ -25,7 +26,6 @@ from strokeseg.resources import resource_path
 
 FORMAT = 1
 DOWNLOADS = ".downloads"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -122,15 +122,13 @@ def fetch(
 
 def _offer(fields: Fields) -> Offer:
     offer = Offer(
-        name=fields.text("name"),
+        name=model_name(fields),
         title=fields.text("title"),
         url=fields.text("url"),
         size_bytes=fields.whole("size_bytes", 1, MOST_BYTES),
         sha256=fields.text("sha256"),
     )
     fields.done()
-    if not _NAME.fullmatch(offer.name):
-        raise fields.wrong("name", "lower-case letters, digits, '-', '_' and '.'", offer.name)
     if not _SHA256.fullmatch(offer.sha256):
         raise fields.wrong("sha256", "64 hexadecimal digits", offer.sha256)
     return offer

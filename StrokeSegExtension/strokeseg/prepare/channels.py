@@ -110,6 +110,15 @@ def _mirror_log_ratio(space: ModelSpace, role: str) -> Array:
     return np.where(both, np.log(mean / np.maximum(other, floor)), 0.0)
 
 
+def _zscore(space: ModelSpace, role: str) -> Array:
+    """Image less its mean in the brain, in standard deviations; cut at 4 of them."""
+    image = space.image(role)
+    # In double precision, as in `_ratio`.
+    inside = image[space.brain].astype(np.float64)
+    sd = float(inside.std())
+    return np.clip((image - inside.mean()) / sd if sd > 0 else np.zeros_like(image), -4.0, 4.0)
+
+
 def _edge_distance_mm(space: ModelSpace) -> Array:
     """Distance to the nearest voxel outside the brain, mm."""
     return ndimage.distance_transform_edt(np.pad(space.brain, 1), sampling=space.grid.spacing_mm)[1:-1, 1:-1, 1:-1]
@@ -132,6 +141,7 @@ CHANNELS: dict[str, Callable[[ModelSpace], Array]] = {
     "dwi_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "dwi"),
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
     "b0_ratio": lambda s: _ratio(s, "b0") if "b0" in s.images else np.full(s.grid.shape, np.nan, np.float32),
+    "t1_zscore": lambda s: _zscore(s, "t1"),
     "edge_distance_mm": _edge_distance_mm,
     "height": _height,
     "brain": lambda s: s.brain.astype(np.float32),

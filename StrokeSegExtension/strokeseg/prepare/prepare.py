@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -68,7 +69,13 @@ class Prepared:
 
 
 def prepare(
-    case: Case, card: ModelCard, monitor: Monitor, *, register: bool = False, b_value: float | None = None
+    case: Case,
+    card: ModelCard,
+    monitor: Monitor,
+    *,
+    register: bool = False,
+    b_value: float | None = None,
+    between: Callable[[], None] | None = None,
 ) -> Prepared:
     """Check, correct, align, find the brain, and make the model's channels.
 
@@ -78,23 +85,31 @@ def prepare(
         monitor: Hears warnings and progress.
         register: Correct the place of the other roles by rigid registration where it helps.
         b_value: s/mm² of the DWI where the file does not say it.
+        between: Called between the steps; what it raises ends the preparation.
 
     Raises:
         InputError: A required role is missing, or a check found an error.
     """
+
+    def step(done: int, message: str = "") -> None:
+        if between is not None:
+            between()
+        monitor.progress(done, 5, message)
+
     corrected = _corrected(case, card, monitor, b_value)
     volumes, reference = corrected.volumes, corrected.volumes[card.reference_role]
+    step(1, "aligning")
     if register:
         volumes = _registered(volumes, reference, monitor, corrected.assumptions)
-    monitor.progress(1, 4, "aligning")
     images = {r: resample(v.array, v.grid, reference.grid) for r, v in volumes.items()}
-    monitor.progress(2, 4, "finding the brain")
+    step(2, "finding the brain")
     brain = _brain(case, card, reference, images)
     for doubt in brain.findings:
         monitor.warn("brain_mask_doubtful", doubt)
     _tell_coverage(volumes, reference, brain, monitor)
+    step(3, "finding the plane between the sides")
     midplane = estimate_midplane(brain.mask, reference.affine, images.get("adc", images[card.reference_role]))
-    monitor.progress(3, 4, "making the model's input")
+    step(4, "making the model's input")
     preparation, used = card.preparation, {i.role for i in card.inputs}
     grid = ModelGrid.around(
         brain.mask,
@@ -112,7 +127,7 @@ def prepare(
     # The filters leave the interpreter's lock, so that two channels are made at a time.
     with ThreadPoolExecutor(2) as pool:
         channels = np.stack(list(pool.map(space.channel, preparation.channels)))
-    monitor.progress(4, 4)
+    step(5)
     return Prepared(reference, images, brain, midplane, grid, channels, corrected)
 
 

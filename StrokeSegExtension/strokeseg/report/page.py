@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, UndefinedError
 
 from strokeseg.errors import InputError
 from strokeseg.report.evaluation import metric_rows
@@ -38,16 +39,8 @@ def render_page(
     Raises:
         InputError: The summary or a row lacks a field that the report cannot do without.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, ml=millilitres, intensity=intensity, product=product, count=count)
     try:
-        return environment.get_template("report.html.j2").render(
+        return _template().render(
             summary=summary,
             lesions=lesions,
             overlay=None if overlay_png is None else base64.b64encode(overlay_png).decode("ascii"),
@@ -62,6 +55,20 @@ def render_page(
             f"The summary of the result is incomplete: {error}.",
             "Run the segmentation again and make the report from the new result.",
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    """Compiled once: that takes longer than filling it in."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, ml=millilitres, intensity=intensity, product=product, count=count)
+    return environment.get_template("report.html.j2")
 
 
 def title_lines(summary: Mapping[str, Any]) -> list[str]:

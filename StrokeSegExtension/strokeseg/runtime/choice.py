@@ -1,4 +1,4 @@
-"""`open_runtime`: the choice of runtime and device for a model. Imports a runtime's library only when it is chosen."""
+"""`open_runtime`: runtime and device for a model; `check_choice`: what can be refused before a library is imported."""
 
 from __future__ import annotations
 
@@ -44,12 +44,40 @@ def open_runtime(
         MemoryLimitError: It does not fit into the memory.
         InputError: ``$STROKESEG_THREADS`` is no number.
     """
+    check_choice(card, device, runtime=runtime, precision=precision)
+    if card.runtime == "threshold":
+        from strokeseg.runtime.threshold import ThresholdRuntime  # noqa: PLC0415  each is loaded when asked for
+
+        return ThresholdRuntime(card)
+    if _needs_openvino(card, runtime):
+        return _openvino(card, precision, threads, fall_back=False)
+    if _is_gpu(device):
+        return _torch(card, "cuda:0" if device == "cuda" else device, precision, threads)
+    if device == "auto" and _torch_has_gpu():
+        return _torch(card, "cuda:0", precision, threads)
+    if runtime == "torch" or card.runtime == "torch":
+        return _torch(card, "cpu", precision, threads)
+    return _openvino(card, precision, threads, fall_back=True)
+
+
+def check_choice(card: ModelCard, device: str = "auto", *, runtime: str = "auto", precision: str = "fp32") -> None:
+    """Refuse what a model cannot be asked for, whatever is installed and whatever its files hold.
+
+    Args:
+        card: The model.
+        device: As `open_runtime` takes it.
+        runtime: As `open_runtime` takes it.
+        precision: As `open_runtime` takes it.
+
+    Raises:
+        DependencyError: There is no such device, runtime or precision, or the model cannot run on this device.
+        ModelError: The model cannot run by this runtime.
+    """
     _check_words(device, runtime, precision)
     if card.runtime == "threshold":
-        return _rule(card, device, runtime, precision)
-    on_gpu = device not in ("auto", "cpu")
-    if runtime == "openvino" or card.network == "graph":
-        if on_gpu:
+        _check_rule(card, device, runtime, precision)
+    elif _needs_openvino(card, runtime):
+        if _is_gpu(device):
             _refuse_gpu(card, device)
         if runtime == "torch":
             raise ModelError(
@@ -58,14 +86,14 @@ def open_runtime(
                 "Leave --runtime out: OpenVINO runs it on the CPU.",
             )
         _require_graph(card)
-        return _openvino(card, precision, threads, fall_back=runtime == "auto" and card.network != "graph")
-    if on_gpu:
-        return _torch(card, "cuda:0" if device == "cuda" else device, precision, threads)
-    if device == "auto" and _torch_has_gpu():
-        return _torch(card, "cuda:0", precision, threads)
-    if runtime == "torch" or card.runtime == "torch":
-        return _torch(card, "cpu", precision, threads)
-    return _openvino(card, precision, threads, fall_back=True)
+
+
+def _needs_openvino(card: ModelCard, runtime: str) -> bool:
+    return runtime == "openvino" or card.network == "graph"
+
+
+def _is_gpu(device: str) -> bool:
+    return device not in ("auto", "cpu")
 
 
 def _check_words(device: str, runtime: str, precision: str) -> None:
@@ -80,10 +108,8 @@ def _check_words(device: str, runtime: str, precision: str) -> None:
         )
 
 
-def _rule(card: ModelCard, device: str, runtime: str, precision: str) -> Runtime:
-    from strokeseg.runtime.threshold import ThresholdRuntime  # noqa: PLC0415  each runtime is loaded when asked for
-
-    if device not in ("auto", "cpu"):
+def _check_rule(card: ModelCard, device: str, runtime: str, precision: str) -> None:
+    if _is_gpu(device):
         raise DependencyError(
             f"The device '{device}' cannot be used.",
             f"The model '{card.name}' is a rule without network; it runs on the CPU.",
@@ -96,7 +122,6 @@ def _rule(card: ModelCard, device: str, runtime: str, precision: str) -> Runtime
             f"It is a rule without network; {option} does not apply to it.",
             "Leave --runtime and --precision out, or choose a model with a network.",
         )
-    return ThresholdRuntime(card)
 
 
 def _refuse_gpu(card: ModelCard, device: str) -> NoReturn:

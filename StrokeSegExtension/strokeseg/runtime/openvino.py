@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import ModelError
 from strokeseg.models import ModelCard
+from strokeseg.models.contents import GRAPH
+from strokeseg.models.graph import WEIGHTS
 from strokeseg.runtime.base import Logits, Note, NumpyRuntime, check_sizes, memory_errors
 from strokeseg.runtime.cache import CompiledCache, cache_key
-from strokeseg.runtime.files import GRAPH, WEIGHTS, check_model_graph, check_weights, verified_files
+from strokeseg.runtime.files import check_model_graph, check_weights, verified_files
 from strokeseg.runtime.precision import cpu_precision, native_precisions
 from strokeseg.runtime.threads import usable_threads
 
@@ -52,7 +54,7 @@ class OpenVinoRuntime(NumpyRuntime):
     ) -> None:
         files = verified_files(card, (GRAPH,) if card.network == "graph" else (GRAPH, WEIGHTS))
         if WEIGHTS in files:
-            check_weights(card, files[WEIGHTS])
+            check_weights(files[WEIGHTS])
         check_model_graph(card, files)
         self._card = card
         self._core = ov.Core()

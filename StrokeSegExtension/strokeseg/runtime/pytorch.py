@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from strokeseg.errors import DependencyError, MemoryLimitError, ModelError
 from strokeseg.models import ModelCard
+from strokeseg.models.graph import WEIGHTS
 from strokeseg.networks import build, form_of, load_state, named
 from strokeseg.runtime.base import Logits, Note, Position, check_sizes, memory_errors, window_slices
-from strokeseg.runtime.files import WEIGHTS, check_weights, verified_files
+from strokeseg.runtime.files import check_weights, verified_files
 from strokeseg.runtime.precision import cpu_precision, native_precisions
 from strokeseg.runtime.threads import usable_threads
 
@@ -36,7 +37,7 @@ class TorchRuntime:
         card: A card with a network that `strokeseg.networks` can build, and its weights.
         device: ``cpu``, ``cuda:N`` or ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
-        threads: On the CPU; None: `usable_threads`. Counts for the whole process.
+        threads: On the CPU; None: `usable_threads`.
 
     Raises:
         DependencyError: The device is not there.
@@ -54,8 +55,7 @@ class TorchRuntime:
         self.precision, self.notes = _precision(device, precision)
         self._card = card
         self._place = torch.device(device)
-        if self._place.type == "cpu":
-            torch.set_num_threads(threads or usable_threads())
+        self._threads = (threads or usable_threads()) if self._place.type == "cpu" else None
         # Fast on CPUs in bf16, slow on GPUs, where instance normalisation wants the channels apart.
         self._channels_last = self._place.type == "cpu" and self.precision != "fp32"
         self._network: nn.Module | None = self._loaded()
@@ -94,7 +94,7 @@ class TorchRuntime:
     def _loaded(self) -> nn.Module:
         """The network with its weights, on the device."""
         files = verified_files(self._card, (WEIGHTS,))
-        check_weights(self._card, files[WEIGHTS])
+        check_weights(files[WEIGHTS])
         network = build(self._card.network, **self._card.network_arguments)
         try:
             state = load_file(files[WEIGHTS])
@@ -129,6 +129,9 @@ class TorchRuntime:
         autocast = torch.autocast(
             self._place.type, dtype=_TYPES[self.precision], enabled=self.precision != "fp32", cache_enabled=True
         )
+        if self._threads is not None:
+            # Counts for the thread that says it, which need not be the one that opened the runtime.
+            torch.set_num_threads(self._threads)
         with torch.inference_mode(), self._exactly():
             tensor = torch.from_numpy(array).to(self._place)
             if self._channels_last:
