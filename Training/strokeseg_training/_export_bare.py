@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from onnx import numpy_helper, version_converter
 from torch import Tensor
 
 from strokeseg.errors import InputError, ModelError
-from strokeseg_training._export_graph import OPSET, TINY_BYTES
+from strokeseg_training._export_graph import OPSET, TINY_BYTES, parts
 
 _PROBABILITIES = ("Sigmoid", "Softmax", "HardSigmoid", "ArgMax")
 
@@ -34,7 +34,7 @@ def read_graph(path: Path) -> Any:
         raise ModelError(
             f"The graph '{path.name}' cannot be read.",
             f"It is no valid ONNX model: {str(error).strip().splitlines()[0][:200] if str(error) else 'damaged'}",
-            "Export the network to ONNX again.",
+            "Export the network to ONNX again; for a checkpoint of PyTorch, name its network instead of 'graph'.",
         ) from error
     (version,) = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")} or {OPSET}
     if version >= OPSET:
@@ -52,6 +52,9 @@ def read_graph(path: Path) -> Any:
 
 def fit_to_engine(model: Any, outputs: Sequence[str]) -> tuple[int, tuple[int, int, int] | None]:
     """Name input and outputs of a graph as the engine does, and read what it takes.
+
+    The number of cases is made free: programs that export a network for one size fix it at one, and the engine runs
+    several windows at a time. Whether the graph holds for two is seen when it is run.
 
     Args:
         model: ONNX model; changed.
@@ -88,8 +91,20 @@ def fit_to_engine(model: Any, outputs: Sequence[str]) -> tuple[int, tuple[int, i
         )
     for value, name in zip([inputs[0], *graph.output], ["input", *outputs], strict=True):
         _rename(graph, value.name, name)
-    _, channels, *size = (d.dim_value for d in inputs[0].type.tensor_type.shape.dim)
-    x, y, z = size
+    _, channels, x, y, z = (d.dim_value for d in inputs[0].type.tensor_type.shape.dim)
+    # A graph for slices may fix the third axis alone.
+    if (x or y or z > 1) and not (x and y and z):
+        shown = ", ".join(str(d) if d else "any" for d in (x, y, z))
+        raise ModelError(
+            title,
+            f"It takes the sizes ({shown}): some axes are fixed, others free.",
+            "Export it with all three axes of the volume free, or with all three fixed.",
+        )
+    for value in (inputs[0], *graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    # Sizes in between, which were noted for one case.
+    del graph.value_info[:]
     return channels, (x, y, z) if x and y and z else None
 
 
@@ -123,18 +138,9 @@ def _rename(graph: Any, old: str, new: str) -> None:
     if old == new:
         return
     swap = {old: new, new: f"{new}.other"}
-    for part in _parts(graph):
+    for part in parts(graph):
         for value in (*part.input, *part.output, *part.initializer):
             value.name = swap.get(value.name, value.name)
         for node in part.node:
             node.input[:] = [swap.get(i, i) for i in node.input]
             node.output[:] = [swap.get(o, o) for o in node.output]
-
-
-def _parts(graph: Any) -> Iterator[Any]:
-    """A graph and those inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                yield from _parts(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,12 @@ def trial_sizes(form: NetworkForm) -> list[tuple[int, int, int]]:
 
 
 def trial_batches(form: NetworkForm) -> list[Array]:
-    """Random input (N, C, x, y, z) for every trial size, always the same; the second has two cases."""
+    """Random input (N, C, x, y, z): one case of the first trial size and two of the last; always the same."""
     rng = np.random.default_rng(0)
+    sizes = trial_sizes(form)
     return [
         rng.standard_normal((number, form.in_channels, *size), dtype=np.float32)
-        for number, size in enumerate(trial_sizes(form), start=1)
+        for number, size in ((1, sizes[0]), (2, sizes[-1]))
     ]
 
 
@@ -46,6 +47,36 @@ def run_network(network: nn.Module, batch: Array, outputs: Sequence[str]) -> lis
     """Logits of a network in PyTorch, in the order of `outputs`."""
     with torch.inference_mode():
         return [r.numpy() for r in in_order(network(torch.from_numpy(batch)), outputs)]
+
+
+def several_as_alone(run: Callable[[Array], list[Array]], batches: Sequence[Array]) -> list[list[Array]]:
+    """What a graph from elsewhere gives for one case and for two, which must be what each of them gives alone.
+
+    Args:
+        run: Runs it.
+        batches: Those of `trial_batches`.
+
+    Raises:
+        ModelError: It cannot be run, or holds for one case at a time only.
+    """
+    one, two = batches
+    first, *alone = (run(batch) for batch in (one, two[:1], two[1:]))
+    try:
+        together = run(two)
+    except ModelError as error:
+        raise _one_case(error.cause) from error
+    apart = difference(together, [np.concatenate(cases) for cases in zip(*alone, strict=True)])
+    if not apart <= RUNTIME_TOLERANCE * max(1.0, largest(together) / 10):
+        raise _one_case(f"Their logits differ by up to {apart:.2g} from those of each alone.")
+    return [first, together]
+
+
+def _one_case(cause: str) -> ModelError:
+    return ModelError(
+        "The graph does not fit.",
+        f"It holds for one case at a time, the engine runs several. Two at a time: {cause}",
+        "Export it with a free first axis (in torch.onnx.export: 'dynamic_axes' or 'dynamic_shapes').",
+    )
 
 
 def check_outputs(results: Sequence[Any], batch: Array, outputs: Sequence[str], lesion_channels: int) -> None:

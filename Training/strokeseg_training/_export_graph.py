@@ -174,13 +174,38 @@ def _refuse_large(graph: Any, inline: Sequence[Any]) -> None:
             raise ValueError(f"its graph holds {tensor.ByteSize()} bytes of numbers that are no weights")
 
 
+def fixed_at(graph: bytes, shape: Sequence[int]) -> bytes:
+    """The same graph for an input of one shape (N, C, x, y, z) only.
+
+    Where every size is known, OpenVINO refuses to compile layers that do not fit each other. Where sizes are free it
+    runs them, and a shape that a trace took for constant then reads and writes beyond its memory (OpenVINO 2026.4).
+    """
+    model = onnx.load_from_string(graph)
+    (value,) = (i for i in model.graph.input if i.name == "input")
+    for dim, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+        dim.dim_value = size
+    return model.SerializeToString()
+
+
 def _strip(model: Any) -> None:
     """Drop what says where and by whom a graph was made: places in source files, names of layers."""
-    model.doc_string = ""
-    model.graph.doc_string = ""
     model.graph.name = "network"
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        node.doc_string = ""
-        node.name = ""
+    model.ClearField("doc_string")
+    model.ClearField("metadata_props")
+    for graph in parts(model.graph):
+        graph.ClearField("value_info")
+        for node in graph.node:
+            node.ClearField("name")
+        for thing in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+            thing.ClearField("doc_string")
+            # The newer exporter of PyTorch writes the program's lines here.
+            thing.ClearField("metadata_props")
+
+
+def parts(graph: Any) -> Iterator[Any]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from parts(inner)

@@ -110,6 +110,13 @@ def _form_by_card(card: ModelCard) -> NetworkForm:
 def _fitting(form: NetworkForm, card: ModelCard) -> NetworkForm:
     """The form, unless the card promises the network something else."""
     title, channels = "The network does not fit its card.", card.preparation.channels
+    if form.slices != (card.strategy == "slices"):
+        what = "slices" if form.slices else "volumes"
+        raise ModelError(
+            title,
+            f"It works on {what}; the card's 'strategy' is '{card.strategy}'.",
+            "Set 'strategy' in the card to " + ("'slices'." if form.slices else "'whole' or 'windows'."),
+        )
     if form.in_channels != len(channels):
         raise ModelError(
             title,

@@ -18,7 +18,7 @@ from strokeseg.errors import InputError, ModelError
 from strokeseg.networks.state import shared_names
 
 # Where training programs keep the weights in a checkpoint, the best first: averaged weights (EMA) are what is used.
-_PLACES = ("ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "network")
+_PLACES = ("ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "network", "net")
 _LARGEST_HALF = 65504.0
 
 
@@ -42,7 +42,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"The checkpoint '{path.name}' was refused.",
             "It is no PyTorch checkpoint, or it holds objects beside tensors and numbers, which could run code.",
-            "Save the weights alone: torch.save(network.state_dict(), file).",
+            "Save the weights alone: torch.save(network.state_dict(), file). An ONNX file needs 'network': 'graph'.",
         ) from error
     except (EOFError, OSError, RuntimeError, SafetensorError, UnicodeDecodeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,4 +1,4 @@
-"""The command line of training: ``strokeseg-train export``. Exit codes are the engine's.
+"""The command line of training, ``strokeseg-train``. Exit codes are the engine's.
 
 0 done; 2 wrong command line; 3 bad input or output place; 4 model; 5 dependency; 6 memory; 130 cancelled.
 """
@@ -16,6 +16,8 @@ import typer
 from strokeseg import console
 from strokeseg.command import Format, FormatOption, cancellable, in_words
 from strokeseg.errors import DependencyError, InputError
+from strokeseg_training import cli_exam, cli_generate
+from strokeseg_training.cli_fit import fit
 
 if TYPE_CHECKING:
     from strokeseg_training.export import Exported
@@ -33,6 +35,11 @@ app = typer.Typer(
 @app.callback()
 def commands() -> None:
     """Training of StrokeSeg's models, without Slicer. Research use only, not a medical device."""
+
+
+cli_generate.register(app)
+app.command()(fit)
+cli_exam.register(app)
 
 
 @app.command()
@@ -99,10 +106,17 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it is not valid JSON text ({error})"
+    except OSError as error:
         raise InputError(
-            f"The card '{path.name}' cannot be read.", f"The reason: {reason}.", "Give --card a card.json."
+            f"The card '{path.name}' cannot be read.",
+            f"The system says: {error.strerror}.",
+            "Give --card the path of the model's card, a JSON file.",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"The card '{path.name}' cannot be read.",
+            f"There is a file, but it is not valid JSON text: {error}.",
+            "Correct the card at that place: JSON has no comments, and no comma after the last entry.",
         ) from error
     if not isinstance(fields, dict):
         raise InputError(

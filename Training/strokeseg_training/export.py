@@ -32,7 +32,7 @@ from strokeseg.runtime.openvino import OpenVinoRuntime
 from strokeseg.runtime.pytorch import TorchRuntime
 from strokeseg_training import _export_bare as bare
 from strokeseg_training import _export_check as trial
-from strokeseg_training._export_graph import WEIGHTS, attach, traced
+from strokeseg_training._export_graph import WEIGHTS, attach, fixed_at, traced
 from strokeseg_training._export_place import appearing, refuse_used
 from strokeseg_training._export_subject import Source, Subject, completed, from_graph_file, from_module, from_name
 from strokeseg_training._export_weights import half_weights
@@ -155,9 +155,14 @@ def _before(subject: Subject, partial: Path, batches: list[trial.Array]) -> _Res
     """What the network gave before it was exported."""
     if subject.network is not None:
         return [_run_in_torch(subject.network, b, subject.form.outputs) for b in batches]
+    graph = subject.model.SerializeToString()
     with _scratch(partial) as folder:
-        card = _write(folder, subject.data, {GRAPH: subject.model.SerializeToString()})
-        return _run(OpenVinoRuntime(card, threads=torch.get_num_threads()), batches, subject.form.outputs)
+
+        def run(batch: trial.Array) -> list[trial.Array]:
+            card = _write(folder, subject.data, {GRAPH: fixed_at(graph, batch.shape)})
+            return _run(OpenVinoRuntime(card, threads=torch.get_num_threads()), [batch], card.outputs)[0]
+
+        return trial.several_as_alone(run, batches)
 
 
 def _in_torch(subject: Subject, partial: Path, weights: bytes, batches: list[trial.Array]) -> _Results | None:
@@ -188,8 +193,10 @@ def _run_in_torch(network: nn.Module, batch: trial.Array, outputs: tuple[str, ..
 
 
 def _run(runtime: OpenVinoRuntime | TorchRuntime, batches: list[trial.Array], outputs: tuple[str, ...]) -> _Results:
-    results = [runtime.run(b) for b in batches]
-    runtime.close()
+    try:
+        results = [runtime.run(b) for b in batches]
+    finally:
+        runtime.close()
     return [[r[name] for name in outputs] for r in results]
 
 
@@ -202,8 +209,8 @@ def _graph(subject: Subject, weights: bytes) -> tuple[bytes | None, str]:
     else:
         if not form.any_size_in_graph and form.input_shape is None:
             return None, "The graph of a transformer holds for one size, and the card names none in 'input_shape'."
-        fixed = form.input_shape is not None
-        dynamic = () if fixed else (0, 2, 3) if form.slices else (0, 2, 3, 4)
+        # The number of cases is free in any case: the engine runs several windows at a time.
+        dynamic = (0,) if form.input_shape is not None else (0, 2, 3) if form.slices else (0, 2, 3, 4)
         shape = (1, form.in_channels, *trial.trial_sizes(form)[0])
         own = {name: group[0] for group in shared_names(subject.state) for name in group}
         try:
@@ -227,6 +234,7 @@ def _in_openvino(
     try:
         onnx.checker.check_model(card.folder / GRAPH)
         check_folder(card.folder)
+        _refuse_misfits(card, batches)
         results = _run(OpenVinoRuntime(card, threads=torch.get_num_threads()), batches, card.outputs)
     except onnx.checker.ValidationError as error:
         return None, f"Its graph is not valid: {str(error).strip().splitlines()[0][:300]}."
@@ -238,6 +246,21 @@ def _in_openvino(
         if not apart <= allowed:
             return None, f"In OpenVINO its logits differ by up to {apart:.2g} from PyTorch's; {allowed:.2g} is allowed."
     return results, ""
+
+
+def _refuse_misfits(card: ModelCard, batches: list[trial.Array]) -> None:
+    """Compile a graph for each shape before it is run with free sizes; see `fixed_at`.
+
+    Raises:
+        ModelError: Its layers do not fit each other for one of them.
+    """
+    assert card.folder is not None
+    data = json.loads((card.folder / "card.json").read_text(encoding="utf-8"))
+    weights, graph = ((card.folder / name).read_bytes() for name in (WEIGHTS, GRAPH))
+    with _scratch(card.folder) as folder:
+        for batch in batches:
+            fixed = _write(folder, data, {WEIGHTS: weights, GRAPH: fixed_at(graph, batch.shape)})
+            OpenVinoRuntime(fixed, threads=torch.get_num_threads()).close()
 
 
 def _refuse_rounding(rounding: float, largest: float) -> None:

@@ -67,11 +67,15 @@ def along(volume: Tensor, rows: Tensor, axis: int) -> Tensor:
     Returns:
         The volume with `out` voxels along the axis.
     """
-    moved = volume.movedim(2 + axis, -2) if axis != 2 else volume
+    n, c, x, y, z = volume.shape
+    own = rows.dim() == 3
+    # Shaped so that the axis is one of a matrix product's two: nothing is transposed or copied.
     if axis == 2:
-        return moved @ (rows.transpose(-1, -2) if rows.dim() == 2 else rows.transpose(-1, -2)[:, None, None])
-    matrix = rows if rows.dim() == 2 else rows[:, None, None]
-    return (matrix @ moved).movedim(-2, 2 + axis)
+        return volume @ (rows.transpose(1, 2)[:, None, None] if own else rows.T)
+    if axis == 1:
+        return (rows[:, None, None] if own else rows) @ volume
+    flat = (rows[:, None] if own else rows) @ volume.reshape(n, c, x, y * z)
+    return flat.view(n, c, -1, y, z)
 
 
 def blur(volume: Tensor, sigma_mm: float | Sequence[float], spacing_mm: Sequence[float]) -> Tensor:

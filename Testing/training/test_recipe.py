@@ -1,0 +1,202 @@
+"""Recipes: read by name or file, changed by --set, and refused in words."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("pydantic", reason="recipes need pydantic, which is not installed")
+yaml = pytest.importorskip("yaml", reason="recipes need PyYAML, which is not installed")
+pytest.importorskip("torch", reason="training needs torch, which is not installed")
+
+from strokeseg.errors import InputError  # noqa: E402
+from strokeseg.networks import build, form_of  # noqa: E402
+from strokeseg_training.channels import CHANNELS  # noqa: E402
+from strokeseg_training.fit.card import card_fields  # noqa: E402
+from strokeseg_training.recipe import load_recipe, recipe_names, recipe_of  # noqa: E402
+
+phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fit_phantom.py"))))
+
+
+def recipe(**changes):
+    return recipe_of(phantom.recipe_data(**changes), "test")
+
+
+def refusal(**changes):
+    with pytest.raises(InputError) as caught:
+        recipe(**changes)
+    return caught.value
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(phantom.recipe_data()))
+    return path
+
+
+# --- the recipes that come with the package
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_of_the_package_is_complete(name):
+    found = load_recipe(name)
+    assert found.name == name
+    assert set(found.preparation.channels) <= set(CHANNELS)
+    network = form_of(build(found.network.name, **found.network.arguments))
+    assert network.in_channels == len(found.preparation.channels)
+    assert found.preparation.multiple % network.multiple == 0
+    assert card_fields(found, {})["name"] == name
+
+
+def test_the_bundled_models_have_recipes():
+    assert {"dwi-adc", "t1"} <= set(recipe_names())
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="no recipe 'dwi_adc'") as caught:
+        load_recipe("dwi_adc")
+    assert caught.value.next_step == "Did you mean 'dwi-adc'?"
+
+
+# --- reading
+
+
+def test_a_recipe_says_all_of_itself_and_is_read_back_the_same(file, tmp_path):
+    found = load_recipe(file)
+    (tmp_path / "again.yaml").write_text(found.to_yaml())
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again == found
+    assert again.sha256 == found.sha256
+    assert recipe(seed=4).sha256 != found.sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: [1", "YAML"),
+        ("- 1", "a list"),
+        ("seed: 1\nseed: 2", "'seed' stands there twice"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, words):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"'r\.yaml' cannot be read") as caught:
+        load_recipe(tmp_path / "r.yaml")
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(InputError, match="is no file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+# --- changes
+
+
+def test_settings_change_keys_at_any_depth(file):
+    found = load_recipe(
+        file,
+        ["optimiser.lr=1e-4", "stages.0.steps=11", "preparation.channels=[adc, dwi_ratio]", "card.version=9.1.0",
+         "loss.tversky.false_negatives=0.4", "loss.tissue=0.3", "validation.every=0", "data.generator.seeds.to=50"],
+    )  # fmt: skip
+    assert found.optimiser.lr == 1e-4
+    assert found.stages[0].steps == 11
+    assert found.preparation.channels == ("adc", "dwi_ratio")
+    assert found.loss.tversky.false_negatives == 0.4
+    assert found.loss.tissue.weight == 0.3
+    assert len(found.data.generator.seeds) == 49
+    # Stages take what they do not change from the changed recipe.
+    assert found.stages[1].loss.tissue.weight == 0.3
+    assert found.stages[1].data.generator.seeds.end == 50
+
+
+@pytest.mark.parametrize("setting", ["seed", "=1", "a..b=1", "stages.7.steps=1", "stages.x.steps=1", "seed=[1"])
+def test_a_setting_that_is_none_is_refused(file, setting):
+    with pytest.raises(InputError, match="setting"):
+        load_recipe(file, [setting])
+
+
+def test_a_setting_of_an_unknown_key_is_answered_with_the_right_one(file):
+    with pytest.raises(InputError) as caught:
+        load_recipe(file, ["optimiser.rl=1e-4"])
+    assert "no key 'optimiser.rl'" in caught.value.cause
+    assert "lr, weight_decay, betas" in caught.value.cause
+
+
+# --- stages
+
+
+def test_a_stage_changes_single_keys_and_keeps_the_rest():
+    first, second = recipe().stages
+    assert first.loss.weights == {"dice": 1.0, "bce": 1.0, "tissue": 0.2}
+    assert second.loss.weights == {"dice": 1.0, "bce": 1.0, "tversky": 1.0, "small": 0.5, "tissue": 0.2}
+    assert second.loss.tversky.false_positives == 0.7
+    assert second.data == first.data
+
+
+def test_a_stage_may_take_its_data_from_a_bank():
+    found = recipe(stages=[{"steps": 2}, {"steps": 3, "data": {"bank": "folder"}}])
+    assert found.stages[0].data.generator is not None
+    assert (found.stages[1].data.generator, found.stages[1].data.bank) == (None, "folder")
+    assert found.stages[1].data.workers == 0
+    assert [found.stage_at(s) for s in (0, 1, 2, 4, 5)] == [0, 0, 1, 1, 1]
+    assert found.steps == 5
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "advice"),
+    [
+        ({"optimizer": {}}, "'optimizer'", "'optimiser'"),
+        ({"data": {"generator": {"task": "t1", "sedes": 1, "seeds": {"from": 0, "to": 1}}}}, "'data.generator.sedes'",
+         "'data.generator.seeds'"),
+        ({"stages": [{"steps": 1, "loss": {"tverski": 1}}]}, "'stages.0.loss.tverski'", "'stages.0.loss.tversky'"),
+        ({"lr": 1}, "'lr'", "'optimiser.lr'"),
+        ({"loss": {"small": {"smallest": 1}}}, "'loss.small.smallest'", "'loss.small.smallest_ml'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_with_the_nearest_right_one(changes, key, advice):
+    error = refusal(**changes)
+    assert f"There is no key {key}" in error.cause
+    assert error.next_step == f"Did you mean {advice}?"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimiser": {"lr": -1}}, ("'optimiser.lr'", "greater than 0", "-1")),
+        ({"precision": "fp8"}, ("'precision'", "'fp32', 'bf16' or 'fp16'", "'fp8'")),
+        ({"preparation": {"spacing_mm": [2, 2], "channels": ["adc"]}}, ("'preparation.spacing_mm.2'", "missing")),
+        ({"data": {"flips": True}}, ("'data'", "exactly one of 'generator' and 'bank'")),
+        ({"data": {"bank": "b", "generator": {"task": "t1", "seeds": {"from": 0, "to": 1}}}}, ("exactly one",)),
+        (
+            {"data": {"generator": {"task": "t1", "seeds": {"from": 5, "to": 5}}}},
+            ("'to' (5) must be above 'from' (5)",),
+        ),
+        ({"validation": {"every": 5}}, ("'validation'", "one of 'seeds', 'bank' and 'exam'")),
+        ({"stages": []}, ("'stages'", "at least 1 item")),
+        ({"name": "No Name"}, ("'name'", "No Name")),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_found(changes, words):
+    text = refusal(**changes).cause
+    for word in words:
+        assert word in text
+
+
+def test_a_missing_key_is_named():
+    data = phantom.recipe_data()
+    del data["network"]
+    with pytest.raises(InputError, match="'network' is missing"):
+        recipe_of(data, "test")
+
+
+def test_a_card_that_the_engine_would_refuse_is_refused_before_training():
+    card = {**phantom.recipe_data()["card"], "reference_role": "t1"}
+    with pytest.raises(InputError, match="model card") as caught:
+        card_fields(recipe(card=card), {})
+    assert "reference_role" in caught.value.cause

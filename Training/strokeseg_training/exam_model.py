@@ -1,0 +1,59 @@
+"""A model folder as a predictor for the exam: the engine's own runtime on the channels of a sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.errors import ModelError
+from strokeseg.models import ModelCard, read_card
+from strokeseg.runtime import open_runtime
+from strokeseg_training.channels import make_channels
+from strokeseg_training.exam import Predictor, Settings
+from strokeseg_training.sample import Sample
+
+
+def open_predictor(folder: Path, device: str = "cpu") -> tuple[ModelCard, Predictor]:
+    """A model's card, and what it says about a sample.
+
+    Args:
+        folder: The model folder.
+        device: ``cpu``, ``cuda:N`` or ``mps``; results are compared on the CPU.
+
+    Raises:
+        ModelError: It is no model, or cannot be graded: it has several classes.
+        DependencyError: The device or the runtime is not there.
+    """
+    card = read_card(folder)
+    if len(card.classes) != 1:
+        raise ModelError(
+            f"The model '{card.name}' cannot take the exam.",
+            f"It has {len(card.classes)} classes, the exam asks for lesion or no lesion.",
+            "Evaluate it on labelled cases instead.",
+        )
+    runtime = open_runtime(card, device)
+
+    def predict(sample: Sample) -> NDArray[np.float32]:
+        spacing = card.preparation.spacing_mm
+        if spacing is not None and not np.allclose(spacing, sample.spacing_mm, rtol=2e-3):
+            raise ModelError(
+                f"The model '{card.name}' cannot take this exam.",
+                f"It works on voxels of {spacing} mm, the exam's patients have {sample.spacing_mm} mm.",
+                "Choose the exam of the model's task.",
+            )
+        batch = make_channels(sample, card.preparation.channels).float().cpu().numpy()
+        return runtime.run(np.ascontiguousarray(batch))["lesion"][:, 0]
+
+    return card, predict
+
+
+def settings_of(card: ModelCard) -> Settings:
+    """How a card turns logits into a mask."""
+    return Settings(card.decision.threshold, card.temperature, card.minimum_lesion_ml)
+
+
+def task_of(card: ModelCard) -> str:
+    """Whose exam a model takes."""
+    return "t1" if card.reference_role == "t1" else "dwi-adc"

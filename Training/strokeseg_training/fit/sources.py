@@ -1,0 +1,201 @@
+"""Where patients come from: made by the generator, read from a bank, or replayed from descriptions of scenes.
+
+A source gives patients by number, always the same for the same number: what a run sees does not depend on where it was
+interrupted, or in which process a batch is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from strokeseg.errors import InputError
+from strokeseg_training.bank import Bank
+from strokeseg_training.recipe import Recipe
+from strokeseg_training.recipe_parts import Data, GeneratorData
+from strokeseg_training.sample import Sample
+
+_ORDER = 41  # names the stream of random numbers that orders a bank
+
+
+class Source(Protocol):
+    """Patients by number, from 0 on without end."""
+
+    def samples(self, numbers: Sequence[int]) -> Sample:
+        """The patients with these numbers in one sample."""
+
+
+class CountedSource(Source, Protocol):
+    """A source with an end."""
+
+    def __len__(self) -> int: ...
+
+
+class BankSource:
+    """A bank, passed through again and again in a new order each time; without `seed` in its own order, once.
+
+    Args:
+        folder: Of the bank.
+        seed: Of the orders.
+    """
+
+    def __init__(self, folder: str, seed: int | None = None) -> None:
+        self._folder, self._seed = folder, seed
+        self._orders: dict[int, np.ndarray[Any, Any]] = {}
+
+    @cached_property
+    def _bank(self) -> Bank:
+        return Bank(self._folder)
+
+    def __len__(self) -> int:
+        return len(self._bank)
+
+    def samples(self, numbers: Sequence[int]) -> Sample:
+        """The patients with these numbers in one sample."""
+        return self._bank.samples([self._index(n) for n in numbers])
+
+    def _index(self, number: int) -> int:
+        if self._seed is None:
+            return number
+        turn, place = divmod(number, len(self))
+        if turn not in self._orders:
+            order = np.random.default_rng([self._seed, _ORDER, turn]).permutation(len(self))
+            self._orders = {turn: order}
+        return int(self._orders[turn][place])
+
+
+class GeneratorSource:
+    """Patients made when they are asked for; number n has the n-th seed, and after the last comes the first.
+
+    Args:
+        data: Of the recipe.
+        device: On which they are made.
+    """
+
+    def __init__(self, data: GeneratorData, device: torch.device) -> None:
+        self._data, self._device = data, device
+
+    def __len__(self) -> int:
+        return len(self._data.seeds)
+
+    def samples(self, numbers: Sequence[int]) -> Sample:
+        """The patients with these numbers in one sample."""
+        from strokeseg_training.generator.scene import draw_scene  # noqa: PLC0415  loads the template's arithmetic
+
+        first = self._data.seeds.first
+        seeds = [first + n % len(self) for n in numbers]
+        scenes = [draw_scene(s, self._data.task, self._ranges, self._library) for s in seeds]
+        return self._generator.make(scenes)
+
+    # The template and the shapes of lesions are loaded in the process that makes patients, when it makes the first.
+    @cached_property
+    def _ranges(self) -> Any:
+        from strokeseg_training.generator.scene import GeneratorRanges  # noqa: PLC0415
+
+        return GeneratorRanges.with_changes(self._data.ranges)
+
+    @cached_property
+    def _library(self) -> Any:
+        from strokeseg_training.generator.lesion_library import LesionLibrary  # noqa: PLC0415
+
+        return None if self._data.lesion_masks is None else LesionLibrary.open(Path(self._data.lesion_masks))
+
+    @cached_property
+    def _generator(self) -> Any:
+        return _generator(self._library, self._device)
+
+
+class SceneSource:
+    """Patients replayed from a file of scenes, one in JSON a line; their lesions are procedural.
+
+    Args:
+        path: Of the file.
+        device: On which they are made.
+    """
+
+    def __init__(self, path: str, device: torch.device) -> None:
+        from strokeseg_training.generator.scene import Scene  # noqa: PLC0415
+
+        try:
+            lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise InputError(
+                f"The scenes '{Path(path).name}' cannot be read.",
+                f"The reason: {error.strerror}.",
+                "Correct 'validation.exam' in the recipe.",
+            ) from error
+        self._scenes = [Scene.from_json(line) for line in lines if line.strip()]
+        self._generator = _generator(None, device)
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def samples(self, numbers: Sequence[int]) -> Sample:
+        """The patients with these numbers in one sample."""
+        made: Sample = self._generator.make([self._scenes[n] for n in numbers])
+        return made
+
+
+def _generator(library: Any, device: torch.device) -> Any:
+    from strokeseg_training.generator.generator import Generator  # noqa: PLC0415
+
+    return Generator(library=library, device=device)
+
+
+class Sources:
+    """Opens what recipes name."""
+
+    def training(self, data: Data, seed: int, device: torch.device) -> Source:
+        """What a stage is trained on.
+
+        Args:
+            data: Of the stage.
+            seed: Of the recipe.
+            device: On which patients are made, where they are made.
+        """
+        if data.generator is not None:
+            return GeneratorSource(data.generator, device)
+        assert data.bank is not None
+        return BankSource(data.bank, seed)
+
+    def validation(self, recipe: Recipe, device: torch.device) -> CountedSource | None:
+        """What a run is scored on; None where the recipe names nothing.
+
+        Raises:
+            InputError: It names seeds, but trains on a bank; or a file cannot be read.
+        """
+        validation = recipe.validation
+        if validation.bank is not None:
+            return BankSource(validation.bank)
+        if validation.exam is not None:
+            return SceneSource(validation.exam, device)
+        if validation.seeds is None:
+            return None
+        generator = recipe.data.generator
+        if generator is None:
+            raise InputError(
+                "There is nothing to validate on.",
+                "'validation.seeds' are seeds of the generator, and the recipe's data are a bank.",
+                "Give 'validation.bank', or 'validation.every=0'.",
+            )
+        return GeneratorSource(generator.model_copy(update={"seeds": validation.seeds}), device)
+
+    def about(self, data: Data) -> dict[str, Any]:
+        """What a model card says about where patients came from: versions, hashes and seeds, no paths."""
+        if data.bank is not None:
+            bank = Bank(data.bank)
+            return {"bank": dict(bank.manifest.about), "patients": len(bank)}
+        from strokeseg_training.generator.scene import GENERATOR_VERSION  # noqa: PLC0415
+
+        assert data.generator is not None
+        return {
+            "generator_version": GENERATOR_VERSION,
+            "changed_ranges": data.generator.ranges,
+            "seeds": [data.generator.seeds.first, data.generator.seeds.end],
+            "lesion_shapes": "procedural" if data.generator.lesion_masks is None else "drawn and from masks",
+        }

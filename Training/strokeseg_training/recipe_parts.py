@@ -1,0 +1,240 @@
+"""The parts of a recipe and what each may hold; unknown keys are refused. `Recipe` puts them together.
+
+Lengths are in mm, volumes in ml, steps are optimiser steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Part(BaseModel):
+    """A group of keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Network(Part):
+    """What is trained: a name of `strokeseg.networks.names` and its arguments, as in a model card."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Preparation(Part):
+    """How images become the network's input, 1:1 in the model card.
+
+    Attributes:
+        spacing_mm: Of the model's grid along (right, front, top).
+        margin_voxels: Kept free around the brain's box.
+        multiple: Crops are padded to a multiple of this.
+        channels: See `strokeseg_training.channels.CHANNELS`.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    margin_voxels: int = Field(default=4, ge=0, le=64)
+    multiple: int = Field(default=16, ge=1, le=128)
+    channels: tuple[str, ...] = Field(min_length=1)
+
+
+class Seeds(Part):
+    """Whole numbers from `first` (key ``from``) up to, and without, `end` (key ``to``)."""
+
+    first: int = Field(alias="from", ge=0)
+    end: int = Field(alias="to", ge=1)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.end <= self.first:
+            raise ValueError(f"'to' ({self.end}) must be above 'from' ({self.first})")
+        return self
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+class GeneratorData(Part):
+    """Patients made while training.
+
+    Attributes:
+        task: Whose grid and physics.
+        ranges: Room to field to value, what to draw from where it is not the default.
+        lesion_masks: Folder of real lesion shapes; none: procedural lesions.
+        seeds: One a patient; after the last one the first one follows.
+    """
+
+    task: Literal["dwi-adc", "t1"]
+    ranges: dict[str, dict[str, Any]] = {}
+    lesion_masks: str | None = None
+    seeds: Seeds
+
+
+class Data(Part):
+    """Where patients come from: exactly one of `generator` and `bank`.
+
+    Attributes:
+        bank: Folder that ``strokeseg-train bank`` wrote; passes through it in a new order each time.
+        flips: Left and right exchanged in half of the patients.
+        extra_voxels: The crop's margin grows by up to this many voxels on each side, at random.
+        workers: Processes that prepare samples; 0: the training process, on the training device.
+        prefetch: Batches that each worker keeps ready.
+    """
+
+    generator: GeneratorData | None = None
+    bank: str | None = None
+    flips: bool = True
+    extra_voxels: int = Field(default=0, ge=0, le=64)
+    workers: int = Field(default=1, ge=0, le=64)
+    prefetch: int = Field(default=4, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.generator is None) == (self.bank is None):
+            raise ValueError("exactly one of 'generator' and 'bank' must be given")
+        return self
+
+
+class Optimiser(Part):
+    """AdamW."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Schedule(Part):
+    """Learning rate over the steps: linear warm-up, then (1 - step / steps) to the power.
+
+    Attributes:
+        warm_up: Steps.
+        power: 0 keeps the rate.
+        warm_up_from_weights: Steps of warm-up where a run starts from other weights with a fresh optimiser.
+    """
+
+    warm_up: int = Field(default=300, ge=0)
+    power: float = Field(default=0.9, ge=0)
+    warm_up_from_weights: int = Field(default=100, ge=0)
+
+
+class Term(Part):
+    """A term of the loss; a bare number is its weight, 0 leaves it out."""
+
+    weight: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        number = isinstance(value, int | float | str) and not isinstance(value, bool)
+        return {"weight": value} if number else value
+
+
+class TverskyTerm(Term):
+    """What false positives and false negatives weigh; above 0.5 for the first: fewer false alarms."""
+
+    false_positives: float = Field(default=0.7, gt=0)
+    false_negatives: float = Field(default=0.3, gt=0)
+
+
+class SmallTerm(Term):
+    """Every lesion counts the same, down to `smallest_ml`; smaller ones in proportion to their volume."""
+
+    smallest_ml: float = Field(default=0.05, gt=0)
+
+
+class Loss(Part):
+    """The terms, see `strokeseg_training.losses`; `smooth_ml` is added to both sides of Dice's and Tversky's ratio."""
+
+    dice: Term = Term(weight=1.0)
+    bce: Term = Term(weight=1.0)
+    tversky: TverskyTerm = TverskyTerm()
+    small: SmallTerm = SmallTerm()
+    tissue: Term = Term()
+    smooth_ml: float = Field(default=0.1, gt=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the terms that are not left out."""
+        terms = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: term.weight for name, term in terms.items() if isinstance(term, Term) and term.weight > 0}
+
+
+class Validation(Part):
+    """What is looked at on the way; the averaged weights are scored.
+
+    Attributes:
+        every: Steps; 0: never.
+        seeds: Patients of the training data's generator, with these seeds.
+        bank: A folder of prepared patients.
+        exam: A file of scenes, one in JSON a line.
+    """
+
+    every: int = Field(default=500, ge=0)
+    seeds: Seeds | None = None
+    bank: str | None = None
+    exam: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = sum(v is not None for v in (self.seeds, self.bank, self.exam))
+        if given > 1 or (self.every and not given):
+            raise ValueError("one of 'seeds', 'bank' and 'exam' must be given, or 'every: 0'")
+        return self
+
+
+class Checkpoints(Part):
+    """When the run is saved, beside its end: `every` so many steps; the newest `keep` stay."""
+
+    every: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+class Stage(Part):
+    """A part of the run; `loss` and `data` may change single keys of the recipe's own."""
+
+    steps: int = Field(ge=1)
+    loss: Loss
+    data: Data
+
+
+class CardInput(Part):
+    """A volume that the model takes."""
+
+    role: str
+    required: bool = True
+
+
+class CardClass(Part):
+    """A label and its coded meaning."""
+
+    value: int
+    name: str
+    coding_scheme: str
+    code: str
+    meaning: str
+    colour: tuple[int, int, int]
+
+
+class CardDecision(Part):
+    """How probability becomes mask."""
+
+    rule: Literal["threshold", "argmax"] = "threshold"
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+
+class CardPart(Part):
+    """What only the model card says; `docs/models.md` explains each field."""
+
+    version: str
+    status: Literal["default", "experimental", "baseline"] = "experimental"
+    inputs: tuple[CardInput, ...] = Field(min_length=1)
+    reference_role: str
+    strategy: Literal["whole", "windows", "slices", "proposals"] = "whole"
+    classes: tuple[CardClass, ...] = Field(min_length=1)
+    decision: CardDecision = CardDecision()
+    temperature: float = Field(default=1.0, ge=0.05, le=20)
+    minimum_lesion_ml: float = Field(default=0.0, ge=0, le=100)
+    origin: dict[str, Any] = {}
+    intended_use: str
+    limits: tuple[str, ...]
