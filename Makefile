@@ -27,7 +27,7 @@ benchmark: .venv/.tests
 	$(BIN)/python Testing/benchmarks/pipeline.py
 
 clean:
-	rm -rf .venv demo-result
+	rm -rf .venv .venv-openvino-* demo-result
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
@@ -42,5 +42,5 @@ clean:
 
 .venv/.tests: .venv/pyvenv.cfg pyproject.toml constraints.txt
 	@echo "Installing StrokeSeg with tests, linters and training (once; PyTorch is large)"
-	$(PIP) "torch==2.13.0" --editable ".[dev,train]"
+	$(PIP) "torch==2.13.0" --editable ".[dev,train,module-tests]"
 	@touch $@ .venv/.runs
