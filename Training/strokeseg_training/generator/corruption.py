@@ -34,8 +34,8 @@ class CorruptionRanges:
     # Stored brightness of parenchyma; below 100, rounding to whole numbers shows.
     stored_level: Range = (40.0, 1500.0)
     rounded_share: float = 0.8
-    # True over stated b: gradient calibration and imaging gradients, standard deviation.
-    b_error: float = 0.03
+    # Stated over true b: gradient calibration and imaging gradients, standard deviation.
+    b_error: float = 0.06
     # Vendors' maps end at 3 or 4, or not at all; some keep what noise made negative.
     adc_clipped_share: float = 0.6
     adc_ends: tuple[float, ...] = (3.0, 4.0)

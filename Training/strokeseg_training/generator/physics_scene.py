@@ -27,8 +27,8 @@ class PhysicsRanges:
     three_tesla_share: float = 0.5
     # Helenius 2002: cortex 0.89 ± 0.04, deep grey 0.75 ± 0.03, white 0.70 ± 0.03, rising with age; water at 37 °C.
     # The lower ends go further: whole brains of the young have 0.72 on some scanners.
-    d_grey: Range = (0.66, 0.92)
-    d_white: Range = (0.56, 0.80)
+    d_grey: Range = (0.60, 0.92)
+    d_white: Range = (0.52, 0.80)
     d_csf: Range = (2.7, 3.4)
     deep_grey_d: Range = (0.80, 0.95)
     # QIMS 2020; iron shortens T2 in the deep grey.
@@ -66,7 +66,7 @@ class PhysicsRanges:
     single_direction: Range = (0.25, 0.55)
     # Receive field: standard deviation 0.05-0.3 of the logarithm in all.
     coil_tilt: Range = (0.0, 0.28)
-    coil_radial: Range = (-0.05, 0.35)
+    coil_radial: Range = (-0.25, 0.35)
     coil_waves: Range = (0.01, 0.08)
     # Outside the brain.
     outside_level: Range = (0.1, 0.8)
