@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +118,7 @@ def _as_json(done: Fitted) -> dict[str, Any]:
         "step": done.step,
         "steps": done.steps,
         "stopped_by": done.stopped_by,
-        "loss": done.loss if done.loss == done.loss else None,
+        "loss": None if math.isnan(done.loss) else done.loss,
         "best_dice": done.best_dice,
         "seconds": done.seconds,
         "waiting_share": done.waiting_share,
@@ -126,7 +127,8 @@ def _as_json(done: Fitted) -> dict[str, Any]:
 
 def _tell(done: Fitted) -> None:
     best = "" if done.best_dice is None else f", best validation Dice {done.best_dice:.3f}"
-    console.out.print(f"{_STOPPED[done.stopped_by]}: step {done.step} of {done.steps}, loss {done.loss:.4f}{best}")
+    loss = "" if math.isnan(done.loss) else f", loss {done.loss:.4f}"
+    console.out.print(f"{_STOPPED[done.stopped_by]}: step {done.step} of {done.steps}{loss}{best}")
     console.out.print(f"{done.seconds:.0f} s of training, {done.waiting_share:.0%} of it waiting for data")
     console.out.print(f"Saved: {done.checkpoint}", markup=False)
     if done.step < done.steps:

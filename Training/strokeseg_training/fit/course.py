@@ -214,8 +214,10 @@ class Course(pl.Callback):
         left = (end - step) * self.seconds / done
         if self._limits.minutes is not None:
             left = min(left, self._limits.minutes * 60 - self.seconds)
+        # The loss is known from the first line of the log on.
+        loss = "" if math.isnan(self.last_loss) else f"loss {self.last_loss:.3f}, "
         text = (
-            f"loss {self.last_loss:.3f}, {self.seconds / done:.2f} s a step, {self.waiting_share:.0%} of it waiting "
+            f"{loss}{self.seconds / done:.2f} s a step, {self.waiting_share:.0%} of it waiting "
             f"for data, {_duration(left)} left"
         )
         self._monitor.send(Progress("fit", step, self._recipe.steps, text))
