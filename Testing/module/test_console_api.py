@@ -1,14 +1,13 @@
 """``segmentVolumes``: nodes in, nodes out, errors in three parts, nothing left behind."""
 
 import ast
-import importlib.util
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import plain_mrml as mrml
 import psutil
 import pytest
 import slicer
@@ -17,17 +16,6 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from strokeseg.errors import Cancelled, InputError, StrokeSegError
 
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
 
 ROOT = Path(__file__).resolve().parents[2]

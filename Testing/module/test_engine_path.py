@@ -1,7 +1,6 @@
 """Where the engine is found, what its Python must have, and what the panel may import."""
 
 import ast
-import importlib.util
 import json
 import os
 import shutil
@@ -10,21 +9,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import plain_mrml as mrml
 import pytest
 
 import strokeseg
 
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,6 @@
 """Volumes between scene and worker: exact in value and place, and no folder stays behind."""
 
 import fcntl
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import plain_mrml as mrml
 import pytest
 import slicer
 import vtk
@@ -19,17 +19,6 @@ from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk
 from strokeseg.errors import InputError
 from strokeseg.volume import read_volume, write_nifti
 
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
 
 AXIAL = np.diag([-2.0, -2.0, 5.0, 1.0])

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import plain_mrml as mrml
 import pytest
 import slicer
 
 from strokeseg.lesions import Lesion
 from strokeseg.models import ModelStore
 
-
-def _load(name: str) -> ModuleType:
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
 CARD = ModelStore().card("adc-threshold")
 

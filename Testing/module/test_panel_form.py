@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import panel_driver as drive
 import pytest
-
-DRIVER = importlib.util.spec_from_file_location("panel_driver", Path(__file__).with_name("panel_driver.py"))
-assert DRIVER is not None
-assert DRIVER.loader is not None
-drive = importlib.util.module_from_spec(DRIVER)
-DRIVER.loader.exec_module(drive)
 
 
 def _properties(name: str) -> dict[str, str]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
+import panel_driver as drive
 import pytest
-
-DRIVER = importlib.util.spec_from_file_location("panel_driver", Path(__file__).with_name("panel_driver.py"))
-assert DRIVER is not None
-assert DRIVER.loader is not None
-drive = importlib.util.module_from_spec(DRIVER)
-DRIVER.loader.exec_module(drive)
 
 
 def test_the_empty_panel_says_why_nothing_can_be_run(slicerEnvironment: Any) -> None:

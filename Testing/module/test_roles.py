@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import plain_mrml as mrml
 import pytest
 import slicer
+from stroke_phantom import stroke_phantom
 
 from strokeseg.case import roles_in_name
 
-
-def _load(name: str, folder: str = "module") -> ModuleType:
-    path = Path(__file__).parents[1] / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
-PHANTOM = _load("stroke_phantom", "phantoms").stroke_phantom(shape=(44, 46, 28), spacing_mm=(4.0, 4.4, 6.4))
+PHANTOM = stroke_phantom(shape=(44, 46, 28), spacing_mm=(4.0, 4.4, 6.4))
 
 
 @pytest.fixture(autouse=True)

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import plain_mrml as mrml
 import pytest
 import slicer
+from stroke_phantom import stroke_phantom
 
 from strokeseg.errors import InputError
 from strokeseg.models import ModelStore
 
-
-def _load(name: str, folder: str = "module") -> ModuleType:
-    path = Path(__file__).parents[1] / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 NUMBERS = range(48)
 SOME = NUMBERS if os.environ.get("STROKESEG_SOAK") else sorted(random.Random(5).sample(NUMBERS, 6))
 
-mrml = _load("plain_mrml")
 panel = mrml.panel
 CARD = ModelStore().card("adc-threshold")
 SHAPE = (7, 9, 8)
@@ -129,7 +115,7 @@ def worldMirror(phantom: Any, role: str, number: int, transform: Any) -> Any:
 def test_lesions_of_a_real_run_lie_where_the_engine_says(tmp_path: Path, number: int) -> None:
     from strokeseg.job import SegmentJob, SegmentOptions, run_segment
 
-    phantom = _load("stroke_phantom", "phantoms").stroke_phantom(shape=(44, 46, 28), spacing_mm=(4.0, 4.4, 6.4))
+    phantom = stroke_phantom(shape=(44, 46, 28), spacing_mm=(4.0, 4.4, 6.4))
     outer = mrml.addRigid((4.0, 11.0, -6.0), (3.0, 9.0, -14.0))
     transform = mrml.addRigid((0.0, -7.0, 9.0), (25.0, -3.0, 6.0), outer)
     # DWI and ADC are stored differently and lie under different transforms.

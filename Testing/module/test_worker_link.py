@@ -7,20 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import plain_mrml as mrml
 import psutil
 import pytest
 
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mrml = _load("plain_mrml")
 panel = mrml.panel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,9 +1,6 @@
 """The exam: grading, tables, calibration and choice on patients whose right answers are known."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -270,22 +267,15 @@ def test_an_unknown_exam_names_the_known_ones(tmp_path, monkeypatch):
         exam.newest_exam("t1")
 
 
-def tiny():
-    path = Path(__file__).parents[1] / "phantoms" / "tiny_model.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_tiny_model_phantom", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def taken(tmp_path, monkeypatch):
     """A model whose logit is DWI ratio - 1.5 ADC (2.4 in lesions, -0.2 elsewhere), and the small exam as a file."""
     pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
     pytest.importorskip("openvino", reason="the model runs by OpenVINO, which is not installed")
     monkeypatch.setattr(exam, "_generator", lambda: sample_of)
-    tiny().make_linear_model(tmp_path / "linear", spacing_mm=2.0)
+    import tiny_model as tiny
+
+    tiny.make_linear_model(tmp_path / "linear", spacing_mm=2.0)
     exam.save_exam(tmp_path / "dwi-adc-9.json", [(scene(s), TAGS[s]) for s in LESIONS])
     app = Typer()
     cli_exam.register(app)

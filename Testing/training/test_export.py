@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch", reason="the export needs torch, which is no
 onnx = pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
 pytest.importorskip("monai", reason="the export's tests need monai, which is not installed")
 
+import tiny_model as tiny  # noqa: E402
+
 from strokeseg.errors import Cancelled, InputError, ModelError  # noqa: E402
 from strokeseg.events import Monitor  # noqa: E402
 from strokeseg.models import ModelStore, read_card  # noqa: E402
@@ -26,18 +28,6 @@ from strokeseg_training import _export_check, export  # noqa: E402
 from strokeseg_training.export import export_model  # noqa: E402
 
 SMALL = {"in_channels": 2, "channels": [4, 8]}
-
-
-def _load_phantom():
-    path = Path(__file__).parents[1] / "phantoms" / "tiny_model.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_tiny_model_phantom", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load_phantom()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,8 +1,6 @@
 """What people bring who follow the documentation: every usual ONNX file runs afterwards, every slip is told."""
 
-import importlib.util
 import json
-import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,6 +13,8 @@ torch = pytest.importorskip("torch", reason="the export needs torch, which is no
 onnx = pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
 nets = pytest.importorskip("monai.networks.nets", reason="the examples need monai, which is not installed")
 
+import tiny_model as tiny  # noqa: E402
+
 from strokeseg.errors import ModelError  # noqa: E402
 from strokeseg.models import ModelStore  # noqa: E402
 from strokeseg.networks import build  # noqa: E402
@@ -24,18 +24,6 @@ from strokeseg_training.export import export_model  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 UNET = {"spatial_dims": 3, "in_channels": 2, "out_channels": 1, "channels": [4, 8], "strides": [2]}
-
-
-def _load_phantom():
-    path = ROOT / "Testing" / "phantoms" / "tiny_model.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_tiny_model_of_users", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load_phantom()
 
 
 @pytest.fixture(autouse=True, scope="module")

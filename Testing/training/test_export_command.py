@@ -1,6 +1,5 @@
 """`strokeseg-train export`: what the user types, reads, and gets as exit code."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -16,6 +15,8 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch", reason="the export needs torch, which is not installed")
 pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
 
+import tiny_model as tiny  # noqa: E402
+
 from strokeseg.models import ModelStore, read_card  # noqa: E402
 from strokeseg.networks import build  # noqa: E402
 from strokeseg.runtime import open_runtime  # noqa: E402
@@ -24,18 +25,6 @@ from strokeseg_training.export import export_model  # noqa: E402
 
 SMALL = {"in_channels": 2, "channels": [4, 8]}
 ROOT = Path(__file__).parents[2]
-
-
-def _load_phantom():
-    path = ROOT / "Testing" / "phantoms" / "tiny_model.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_tiny_model_phantom", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load_phantom()
 
 
 @pytest.fixture(autouse=True, scope="module")
