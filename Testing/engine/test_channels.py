@@ -59,6 +59,24 @@ def test_an_image_without_level_is_not_divided_by_it() -> None:
     assert np.isfinite(values(row([1, 1, 1], dwi=[0, 0, 5], adc=[0.8, 0.8, 0.8]), "dwi_ratio")).all()
 
 
+def test_robust_contrast_is_that_of_the_brain_and_keeps_what_is_brighter() -> None:
+    # 0 to 100 in the brain: the percentiles are 1 and 99. A lesion of 197 is twice as far from 1 as 99 is.
+    inside = np.arange(101.0)
+    space = row([1] * 101 + [0], dwi=[*inside, 1e6])
+    np.testing.assert_allclose(values(space, "dwi_robust")[:101], np.clip((inside - 1) / 98, 0, 4), atol=1e-6)
+    assert values(space, "dwi_robust")[101] == 0
+    bright = row([1] * 201, dwi=[*np.arange(200.0), 1e6])
+    assert values(bright, "dwi_robust").max() == 4.0
+    assert not values(row([1, 1], dwi=[5, 5]), "dwi_robust").any()
+
+
+def test_the_published_contrast_has_256_steps_between_the_extremes_of_the_volume() -> None:
+    # 128 of 0 to 256 is step 127.5, cut to 127; the brightest voxel lies outside the brain and still counts.
+    space = row([1, 1, 1, 0], dwi=[0, 128, 64, 256])
+    np.testing.assert_allclose(values(space, "dwi_minmax8"), [0, 127 / 255, 63 / 255, 0], atol=1e-6)
+    assert not values(row([1, 1], dwi=[5, 5]), "dwi_minmax8").any()
+
+
 def test_the_adc_is_cut_to_what_water_can_have() -> None:
     space = row([1, 1, 1, 0], adc=[-0.5, 0.8, 7.0, 0.8])
     np.testing.assert_allclose(values(space, "adc"), [0, 0.8, 4.0, 0])

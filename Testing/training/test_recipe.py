@@ -145,6 +145,70 @@ def test_a_stage_may_take_its_data_from_a_bank():
     assert found.steps == 5
 
 
+def test_an_objective_takes_the_place_of_the_terms_and_is_read_back_the_same(tmp_path):
+    found = recipe(objective={"name": "cce-dice"}, loss=None, stages=[{"steps": 2, "data": {"flips": False}}])
+    assert found.objective.settings.weights == {"dice": 1.0, "entropy": 1.0}
+    said = found.as_data()
+    assert "loss" not in said
+    assert "loss" not in said["stages"][0]
+    (tmp_path / "r.yaml").write_text(found.to_yaml())
+    assert load_recipe(tmp_path / "r.yaml") == found
+
+
+def test_epochs_are_as_many_steps_as_show_every_sample_so_often():
+    found = recipe(batch=4, accumulation=2, stages=[{"epochs": 3}, {"steps": 5}, {"epochs": 0.5}])
+    assert found.steps == 5
+    told = found.in_steps([25, 7, 100])
+    # 75 samples and 50 samples, 8 a step.
+    assert [s.steps for s in told.stages] == [10, 5, 7]
+    assert told.steps == 22
+    assert found.in_steps([25, 7, 100]).validation == found.validation
+
+
+# --- the published systems
+
+
+def test_lesion_net_has_its_published_settings():
+    found = load_recipe("lesion-net")
+    assert (found.optimiser.name, found.optimiser.lr, found.optimiser.weight_decay) == ("adam", 5e-5, 0)
+    assert (found.batch, found.stages[0].epochs, found.schedule.rule, found.schedule.warm_up) == (
+        32,
+        300,
+        "constant",
+        0,
+    )
+    assert (found.objective.name, found.objective.arguments["double_sigmoid"]) == ("dice-bce", False)
+    assert (found.augmentation, found.data.flips, found.precision, found.ema_decay) == (None, False, "fp32", 0)
+    split = found.datasets.split
+    assert (split.train, split.val, split.test, split.seed) == (0.75, 0.10, 0.15, 42)
+    assert (found.validation.epochs, found.validation.side, found.validation.watch) == (1, "val", "dice")
+    assert card_fields(found, {})["input_shape"] == [128, 128, 1]
+
+
+@pytest.mark.parametrize("loss", ["cce", "dice", "cce-dice"])
+@pytest.mark.parametrize(("name", "eps"), [("atlas-unet", 1e-8), ("atlas-segnet", 1e-8), ("atlas-resunet", 1e-7)])
+def test_the_atlas_trio_has_its_published_settings_and_three_losses(name, eps, loss):
+    found = load_recipe(name, [f"objective.name={loss}"])
+    weights = {"cce": {"entropy": 1}, "dice": {"dice": 1}, "cce-dice": {"dice": 1, "entropy": 1}}[loss]
+    assert found.objective.settings.weights == weights
+    assert (found.optimiser.name, found.optimiser.lr, found.optimiser.eps) == ("adam", 1e-3, eps)
+    assert (found.batch, found.stages[0].epochs, found.gradient_clip) == (32, 100, 0)
+    varied = {n for n in ("rotation", "scale", "elastic", "gamma", "brightness") if getattr(found.augmentation, n)}
+    assert len(varied) == 5
+    assert found.augmentation.flips.x == 0.5
+    assert [c.name for c in found.datasets.classes] == ["main lesion", "sub-lesion"]
+    assert card_fields(found, {})["input_shape"] == [192, 224, 1]
+
+
+def test_real_patients_are_added_to_the_data_of_the_bundled_model():
+    found, bundled = load_recipe("dwi-adc-finetune"), load_recipe("dwi-adc")
+    assert (found.init_from, found.network, found.preparation) == ("dwi-adc", bundled.network, bundled.preparation)
+    assert found.data.real_share == 0.5
+    # Other synthetic patients than those that the bundled model knows.
+    assert found.data.generator.seeds.first >= bundled.data.generator.seeds.end
+    assert found.card.classes == bundled.card.classes
+
+
 # --- refusals
 
 
@@ -157,6 +221,10 @@ def test_a_stage_may_take_its_data_from_a_bank():
         ({"stages": [{"steps": 1, "loss": {"tverski": 1}}]}, "'stages.0.loss.tverski'", "'stages.0.loss.tversky'"),
         ({"lr": 1}, "'lr'", "'optimiser.lr'"),
         ({"loss": {"small": {"smallest": 1}}}, "'loss.small.smallest'", "'loss.small.smallest_ml'"),
+        ({"augmentation": {"rotations": {}}}, "'augmentation.rotations'", "'augmentation.rotation'"),
+        ({"datasets": {"layout": "isles22", "classes": [{"name": "a"}], "slice": {}}}, "'datasets.slice'",
+         "'datasets.slices'"),
+        ({"patience": 3}, "'patience'", "'schedule.patience'"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_named_with_the_nearest_right_one(changes, key, advice):
@@ -179,6 +247,23 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(changes, key, advice
         ),
         ({"validation": {"every": 5}}, ("'validation'", "one of 'seeds', 'bank' and 'exam'")),
         ({"stages": []}, ("'stages'", "at least 1 item")),
+        ({"stages": [{"steps": 1, "epochs": 1}]}, ("'stages.0'", "exactly one of 'steps' and 'epochs'")),
+        ({"stages": [{}]}, ("'stages.0'", "exactly one of 'steps' and 'epochs'")),
+        ({"data": {"bank": "b", "prepared": "p"}}, ("'data'", "'real_share' must say")),
+        ({"data": {"prepared": "p", "real_share": 0.5}}, ("'data'", "'real_share' needs 'prepared' and one of")),
+        ({"validation": {"every": 0, "patience": 2}}, ("'validation'", "'patience' needs validations")),
+        (
+            {"objective": {"name": "dise"}, "loss": None, "stages": [{"steps": 1}]},
+            ("'objective'", "Did you mean 'dice'?"),
+        ),
+        (
+            {"objective": {"name": "dice"}, "stages": [{"steps": 1}]},
+            ("'loss' weighs terms", "'objective' names a published loss", "leave out one of the two"),
+        ),
+        (
+            {"objective": {"name": "dice"}, "loss": None, "stages": [{"steps": 1, "loss": {"dice": 2}}]},
+            ("'stages.0.loss' weighs terms",),
+        ),
         ({"name": "No Name"}, ("'name'", "No Name")),
     ],
 )

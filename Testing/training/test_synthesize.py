@@ -283,9 +283,9 @@ def found_cases(folder: Path):
 
 
 def test_layouts_that_do_not_hold_the_images_are_refused(tmp_path):
-    with pytest.raises(InputError, match="Choose --layout isles22 or bids"):
+    with pytest.raises(InputError, match="Choose --layout isles22 or isles22-kaggle or bids"):
         write_data_set(scenes(1), StandIn(), data_set(tmp_path, "atlas"))
-    with pytest.raises(InputError, match="Choose --layout atlas or bids"):
+    with pytest.raises(InputError, match="Choose --layout atlas or atlas-r1 or bids"):
         write_data_set(scenes(1), StandIn("t1"), data_set(tmp_path, "isles22", "t1"))
     with pytest.raises(InputError, match="998999"):
         place_case("atlas", "t1", 999_000)

@@ -77,7 +77,7 @@ def test_the_layout_follows_the_task(run, tmp_path):
 def test_a_layout_that_does_not_fit_ends_with_its_exit_code(run, tmp_path):
     done = run("synthesize", "--out", tmp_path, "--task", "t1", "--layout", "isles22")
     assert done.exit_code == 3
-    assert "Choose --layout atlas or bids." in done.output
+    assert "Choose --layout atlas or atlas-r1 or bids." in done.output
 
 
 def test_the_scanner_grid_is_that_of_the_scene(run, tmp_path):

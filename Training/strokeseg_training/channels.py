@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -186,6 +187,25 @@ def _z_score(space: _Space, role: str) -> Tensor:
     return ((image - mean) / torch.where(spread > 0, spread, torch.ones_like(spread))).clamp(-_Z_LIMIT, _Z_LIMIT)
 
 
+def _robust(space: _Space, role: str) -> Tensor:
+    """Image from its 1st (0) to its 99th (1) percentile in the brain."""
+    image, result = space.image(role), []
+    for row, brain in zip(image, space.brain, strict=True):
+        # numpy's, for PyTorch's quantile takes at most 16 million values.
+        inside = row[brain].double().cpu().numpy()
+        low, high = (float(v) for v in np.percentile(inside, [1.0, 99.0])) if len(inside) else (0.0, 0.0)
+        result.append(((row - low) / (high - low)).clamp(0.0, 4.0) if high > low else torch.zeros_like(row))
+    return torch.stack(result)
+
+
+def _minmax8(space: _Space, role: str) -> Tensor:
+    """Image from its lowest (0) to its highest value (1) in 256 steps."""
+    image = space.image(role).double()
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    width = torch.where(high > low, high - low, torch.ones_like(high))
+    return (((image - low) / width * 255.0).floor() / 255.0).float()
+
+
 CHANNELS: dict[str, Callable[[_Space], Tensor]] = {
     "dwi_ratio": lambda s: _ratio(s, "dwi"),
     "adc": lambda s: s.image("adc").clamp(0.0, 4.0),
@@ -193,6 +213,8 @@ CHANNELS: dict[str, Callable[[_Space], Tensor]] = {
     "dwi_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "dwi"),
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
     "b0_ratio": lambda s: _ratio(s, "b0"),
+    "dwi_robust": lambda s: _robust(s, "dwi"),
+    "dwi_minmax8": lambda s: _minmax8(s, "dwi"),
     "t1_zscore": lambda s: _z_score(s, "t1"),
     "height": _height,
     "brain": lambda s: s.inside,

@@ -16,7 +16,7 @@ import typer
 from strokeseg import console
 from strokeseg.command import Format, FormatOption, cancellable, in_words
 from strokeseg.errors import DependencyError, InputError
-from strokeseg_training import cli_exam, cli_generate
+from strokeseg_training import cli_evaluate, cli_exam, cli_generate, cli_import, cli_prepare
 from strokeseg_training.cli_fit import fit
 
 if TYPE_CHECKING:
@@ -38,8 +38,11 @@ def commands() -> None:
 
 
 cli_generate.register(app)
+cli_prepare.register(app)
 app.command()(fit)
 cli_exam.register(app)
+cli_evaluate.register(app)
+cli_import.register(app)
 
 
 @app.command()

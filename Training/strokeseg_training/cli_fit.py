@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _STOPPED = {
     "": "Complete",
+    "patience": "Stopped because nothing got better",
     "minutes": "Stopped by --max-minutes",
     "steps": "Stopped by --limit-steps",
     "cancelled": "Stopped on request",
@@ -43,7 +44,10 @@ def fit(
     ] = None,
     init_from: Annotated[
         str | None,
-        typer.Option(help="Begin with these weights and a fresh optimiser, e.g. a run's snapshot.safetensors."),
+        typer.Option(
+            help="Begin with these weights and a fresh optimiser: a model's name or folder, or a file such as a run's "
+            "snapshot.safetensors. Default: what the recipe says."
+        ),
     ] = None,
     at_step: Annotated[
         int, typer.Option(min=0, help="With --init-from: the step of the recipe at which schedule and data begin.")
@@ -70,7 +74,7 @@ def fit(
             done = run.fit(
                 chosen,
                 out or Path("runs") / chosen.name,
-                start=run.Start(resume, Path(init_from).expanduser() if init_from else None, at_step),
+                start=run.Start(resume, init_from, at_step),
                 limits=run.Limits(max_minutes, limit_steps),
                 device=device,
                 command=_command(recipe or chosen.name, settings or [], init_from, at_step),
@@ -131,7 +135,7 @@ def _tell(done: Fitted) -> None:
     console.out.print(f"{_STOPPED[done.stopped_by]}: step {done.step} of {done.steps}{loss}{best}")
     console.out.print(f"{done.seconds:.0f} s of training, {done.waiting_share:.0%} of it waiting for data")
     console.out.print(f"Saved: {done.checkpoint}", markup=False)
-    if done.step < done.steps:
+    if done.step < done.steps and done.stopped_by != "patience":
         console.out.print(
             f"Go on with: strokeseg-train fit --resume --out {shlex.quote(str(done.folder))}", markup=False
         )

@@ -33,7 +33,9 @@ class Layout(StrEnum):
     """How the files of a data set are named."""
 
     isles22 = "isles22"
+    isles22_kaggle = "isles22-kaggle"
     atlas = "atlas"
+    atlas_r1 = "atlas-r1"
     bids = "bids"
 
 
@@ -75,6 +77,10 @@ def synthesize(
     scanner_grid: Annotated[
         bool, typer.Option("--scanner-grid", help="Voxels of the simulated scanner. Default: those of the model.")
     ] = False,
+    centres: Annotated[int, typer.Option(min=1, help="Centres over which the patients are spread.")] = 1,
+    small: Annotated[
+        bool, typer.Option("--small", help="Ellipsoids of 26x30x22 voxels instead of patients: for trying things out.")
+    ] = False,
     sample: Annotated[
         bool, typer.Option("--sample", help="Write the patient of Resources/Samples to --out; of no use with others.")
     ] = False,
@@ -91,15 +97,22 @@ def synthesize(
         heads = ["corruption.stripped_share=0.0"] if whole_head else []
         source = open_source(task.value if task else None, recipe, lesion_masks, [*heads, *(changes or ())])
         kind = layout.value if layout else {"dwi-adc": "isles22", "t1": "atlas"}[source.task]
-        cases, sheets = _write_cases(
-            source,
-            Path(out),
-            kind,
-            range(seed, seed + count),
-            whole_head=whole_head,
-            on_scanner_grid=scanner_grid,
-            monitor=monitor,
-        )
+        seeds = range(seed, seed + count)
+        if small:
+            if whole_head or scanner_grid:
+                raise typer.BadParameter("--small has neither heads nor scanners", param_hint="--small")
+            cases, sheets = _write_small(source.task, Path(out), kind, seeds, centres, monitor)
+        else:
+            cases, sheets = _write_cases(
+                source,
+                Path(out),
+                kind,
+                seeds,
+                whole_head=whole_head,
+                on_scanner_grid=scanner_grid,
+                centres=centres,
+                monitor=monitor,
+            )
     if output is Format.json:
         console.print_json(_cases_as_json(cases, sheets, out))
     else:
@@ -160,6 +173,7 @@ def _write_cases(
     *,
     whole_head: bool,
     on_scanner_grid: bool,
+    centres: int,
     monitor: Monitor,
 ) -> tuple[list[WrittenCase], list[Path]]:
     from strokeseg_training.contact_sheet_files import write_contact_sheets  # noqa: PLC0415  see above
@@ -167,7 +181,7 @@ def _write_cases(
     from strokeseg_training.scanner_grid import scanner_grid  # noqa: PLC0415
     from strokeseg_training.synthesize import DataSet, write_data_set  # noqa: PLC0415
 
-    data_set = DataSet(folder, layout, source.task, GENERATOR_VERSION, whole_head, source.statement)
+    data_set = DataSet(folder, layout, source.task, GENERATOR_VERSION, whole_head, source.statement, centres)
     cases = write_data_set(
         source.scenes(seeds),
         _generator(source),
@@ -177,6 +191,19 @@ def _write_cases(
     )
     title = f"Synthetic cases: {source.task}, generator version {GENERATOR_VERSION}"
     return cases, write_contact_sheets(cases, folder, title, monitor)
+
+
+def _write_small(
+    task: str, folder: Path, layout: str, seeds: range, centres: int, monitor: Monitor
+) -> tuple[list[WrittenCase], list[Path]]:
+    from strokeseg_training.contact_sheet_files import write_contact_sheets  # noqa: PLC0415  see above
+    from strokeseg_training.datasets import phantom  # noqa: PLC0415
+    from strokeseg_training.synthesize import DataSet, write_data_set  # noqa: PLC0415
+
+    data_set = DataSet(folder, layout, task, phantom.VERSION, statement=phantom.STATEMENT, centres=centres)
+    scenes = [phantom.PhantomScene(seed) for seed in seeds]
+    cases = write_data_set(scenes, phantom.Phantoms(task), data_set, monitor=monitor)
+    return cases, write_contact_sheets(cases, folder, f"Phantoms: {task}", monitor)
 
 
 def _write_sample(folder: Path, output: Format, monitor: Monitor) -> None:

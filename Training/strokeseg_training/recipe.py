@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]  # PyYAML brings no types
 from pydantic import Field, ValidationError, model_validator
 
-from strokeseg.errors import InputError
+from strokeseg_training.recipe_augment import Augmentation
+from strokeseg_training.recipe_data import Datasets
 from strokeseg_training.recipe_errors import not_valid
+from strokeseg_training.recipe_losses import NamedLoss
 from strokeseg_training.recipe_parts import (
     CardPart,
     Checkpoints,
@@ -31,8 +32,9 @@ from strokeseg_training.recipe_parts import (
     Stage,
     Validation,
 )
+from strokeseg_training.recipe_reading import read_recipe, recipe_names
 
-_PACKAGE = Path(__file__).resolve().parent
+__all__ = ["Recipe", "load_recipe", "recipe_names", "recipe_of"]
 
 
 class Recipe(Part):
@@ -42,8 +44,18 @@ class Recipe(Part):
         name: Of the model: lower-case letters, digits, ``-``, ``_``, ``.``.
         task: For people, as in the card.
         seed: Of everything random in the training; the data have their own.
-        batch: Patients a batch; smaller crops are padded to the largest.
+        init_from: Weights with which a new run begins where ``--init-from`` names none: a model's name or folder, or a
+            file.
+        datasets: Real patients, for ``strokeseg-train prepare``; `data.prepared` is what it makes of them.
+        loss: Terms on shares of lesion, for synthetic patients; or
+        objective: a published loss on class labels.
+        augmentation: How samples are varied beside the flips and margins of `data`.
+        batch: Samples a batch; smaller crops are padded to the largest.
         accumulation: Batches a step.
+        drawn_from: Share of a voxel from which an expert draws it as lesion; below a half where experts draw
+            generously.
+        drawn_within: The target rises from 0 to 1 between `drawn_from` less and `drawn_from` more this much; one half
+            about one half: the target is the share itself.
         ema_decay: Of the averaged weights, which are what is exported; 0: the last weights.
         gradient_clip: Largest norm of the gradient; 0: any.
         precision: Of the network's arithmetic; weights and loss are fp32.
@@ -51,6 +63,7 @@ class Recipe(Part):
         channels_last: Another order of the network's numbers in memory: faster on some devices, same results up to
             rounding.
         log_every: Steps a row of the log, which holds means over them.
+        wandb: Send the log's rows to Weights & Biases, too; needs that library and an account there.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")
@@ -58,13 +71,19 @@ class Recipe(Part):
     task: str
     seed: int = Field(default=0, ge=0)
     network: Network
+    init_from: str | None = None
     preparation: Preparation
+    datasets: Datasets | None = None
     data: Data
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+    objective: NamedLoss | None = None
+    augmentation: Augmentation | None = None
     batch: int = Field(default=1, ge=1)
     accumulation: int = Field(default=1, ge=1)
+    drawn_from: float = Field(default=0.5, gt=0, lt=1)
+    drawn_within: float = Field(default=0.5, gt=0, le=0.5)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     gradient_clip: float = Field(default=5.0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
@@ -72,6 +91,7 @@ class Recipe(Part):
     channels_last: bool = False
     log_every: int = Field(default=10, ge=1)
     tensorboard: bool = True
+    wandb: bool = False
     validation: Validation
     checkpoint: Checkpoints = Checkpoints()
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -83,31 +103,59 @@ class Recipe(Part):
         """Each stage with the recipe's own loss and data where it does not change them."""
         if not isinstance(data, Mapping) or not isinstance(data.get("stages"), list | tuple):
             return data
+        stages = data["stages"]
+        if data.get("objective") is not None:
+            named = ["loss"] if data.get("loss") is not None else []
+            named += [f"stages.{n}.loss" for n, s in enumerate(stages) if isinstance(s, Mapping) and s.get("loss")]
+            if named:
+                raise ValueError(
+                    f"'{named[0]}' weighs terms on shares of lesion, 'objective' names a published loss on class "
+                    "labels: leave out one of the two"
+                )
+            data = {k: v for k, v in data.items() if k != "loss"}
         stages = [
-            {**s, **{k: _changed(data.get(k, {}), s.get(k, {})) for k in ("loss", "data")}}
+            {**s, **{k: _changed(data.get(k) or {}, s.get(k) or {}) for k in ("loss", "data")}}
             if isinstance(s, Mapping)
             else s
-            for s in data["stages"]
+            for s in stages
         ]
         return {**data, "stages": stages}
 
     @property
     def steps(self) -> int:
-        """Of all stages."""
-        return sum(s.steps for s in self.stages)
+        """Of all stages, those that are told in epochs left aside; see `in_steps`."""
+        return sum(s.steps or 0 for s in self.stages)
+
+    def in_steps(self, samples: Sequence[int]) -> Recipe:
+        """The recipe with every length told in steps.
+
+        Args:
+            samples: How many samples a pass through each stage's data has.
+        """
+        a_step = self.batch * self.accumulation
+        stages = tuple(
+            s if s.epochs is None else s.model_copy(update={"steps": math.ceil(s.epochs * n / a_step), "epochs": None})
+            for s, n in zip(self.stages, samples, strict=True)
+        )
+        validation = self.validation
+        if validation.epochs:
+            every = max(1, round(validation.epochs * samples[0] / a_step))
+            validation = validation.model_copy(update={"every": every, "epochs": 0.0})
+        return self.model_copy(update={"stages": stages, "validation": validation})
 
     def stage_at(self, step: int) -> int:
         """Index of the stage to which a step (from 0) belongs; steps beyond the end belong to the last."""
         end = 0
         for index, stage in enumerate(self.stages):
-            end += stage.steps
+            end += stage.steps or 0
             if step < end:
                 return index
         return len(self.stages) - 1
 
     def as_data(self) -> dict[str, Any]:
         """Plain data that `Recipe.model_validate` takes back."""
-        return self.model_dump(mode="json", by_alias=True)
+        unused: Any = {"loss": True, "stages": {"__all__": {"loss"}}} if self.objective else None
+        return self.model_dump(mode="json", by_alias=True, exclude=unused)
 
     def to_yaml(self) -> str:
         """The whole recipe, every default said."""
@@ -130,11 +178,7 @@ def load_recipe(name_or_file: str | Path, settings: Sequence[str] = ()) -> Recip
     Raises:
         InputError: There is no such recipe, it cannot be read, or a key or value is wrong.
     """
-    path = _place(str(name_or_file))
-    data = _read(path)
-    for setting in settings:
-        _set(data, setting)
-    return recipe_of(data, path.name)
+    return recipe_of(*read_recipe(name_or_file, settings))
 
 
 def recipe_of(data: Mapping[str, Any], where: str) -> Recipe:
@@ -147,109 +191,6 @@ def recipe_of(data: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise not_valid(error, Recipe, where) from error
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(p.stem for p in _folder().glob("*.yaml"))
-
-
-def _folder() -> Path:
-    """The recipes in an installed wheel, or in a checkout."""
-    installed = _PACKAGE / "_recipes"
-    return installed if installed.is_dir() else _PACKAGE.parent / "recipes"
-
-
-def _place(name: str) -> Path:
-    if Path(name).suffix in (".yaml", ".yml"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise InputError(
-                f"There is no recipe '{path.name}'.", f"'{path}' is no file.", "Give the path of a YAML file."
-            )
-        return path
-    known = recipe_names()
-    if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"There is no recipe '{name}'.",
-            "These come with the package: " + (", ".join(known) or "none") + "; own ones are files ending in .yaml.",
-            f"Did you mean '{near[0]}'?" if near else "Choose one of them, or give the path of a file.",
-        )
-    return _folder() / f"{name}.yaml"
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which 1e-3 is a number and a key stands once."""
-
-
-# PyYAML follows YAML 1.1, where a number in powers of ten needs a dot and a sign.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _mapping_without_repetition(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    mapping = loader.construct_mapping(node, deep=True)
-    if len(mapping) < len(node.value):
-        keys = [str(k.value) for k, _ in node.value]
-        twice = next(k for k in keys if keys.count(k) > 1)
-        raise yaml.constructor.ConstructorError(
-            problem=f"the key '{twice}' stands there twice", problem_mark=node.start_mark
-        )
-    return mapping
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repetition)
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise InputError(
-            f"The recipe '{path.name}' cannot be read.", f"The reason: {reason}.", "Correct it; a recipe is YAML text."
-        ) from error
-    if not isinstance(data, dict):
-        raise InputError(
-            f"The recipe '{path.name}' cannot be read.",
-            f"It holds a {type(data).__name__}, not keys with values.",
-            "Start from one of the recipes that come with the package: " + ", ".join(recipe_names()) + ".",
-        )
-    return data
-
-
-def _set(data: dict[str, Any], setting: str) -> None:
-    """Apply ``a.b.0.c=value``; that the key exists is checked with the recipe as a whole."""
-    key, equals, text = setting.partition("=")
-    wrong = InputError(
-        f"The setting '{setting}' cannot be used.",
-        "Expected is KEY=VALUE with a dotted key.",
-        "Example: --set optimiser.lr=3e-4",
-    )
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise wrong
-    try:
-        value = _parse(text)
-        place: Any = data
-        for part in parts[:-1]:
-            # A part that the recipe leaves at its defaults, or a term that it gives as a bare number.
-            if isinstance(place, dict) and not isinstance(place.get(part), dict | list):
-                number = place.get(part)
-                place[part] = {} if number is None else {"weight": number}
-            place = place[int(part)] if isinstance(place, list) else place[part]
-        if isinstance(place, list):
-            place[int(parts[-1])] = value
-        else:
-            place[parts[-1]] = value
-    except (IndexError, ValueError, yaml.YAMLError) as error:
-        raise wrong from error
 
 
 def _changed(base: Any, changes: Any) -> Any:

@@ -72,18 +72,25 @@ class GeneratorData(Part):
 
 
 class Data(Part):
-    """Where patients come from: exactly one of `generator` and `bank`.
+    """Where samples come from: `generator`, `bank` or `prepared`, or real ones of `prepared` among those of the others.
+
+    A sample is a patient, or a slice where the recipe has ``datasets.slices``.
 
     Attributes:
         bank: Folder that ``strokeseg-train bank`` wrote; passes through it in a new order each time.
-        flips: Left and right exchanged in half of the patients.
-        extra_voxels: The crop's margin grows by up to this many voxels on each side, at random.
+        prepared: Folder that ``strokeseg-train prepare`` wrote; passes through its training side in a new order each
+            time.
+        real_share: Of `prepared`'s samples where a second source is given, too; they come in even turns.
+        flips: Left and right exchanged in half of the samples.
+        extra_voxels: The crop's margin grows by up to this many voxels on each side, at random; not with slices.
         workers: Processes that prepare samples; 0: the training process, on the training device.
         prefetch: Batches that each worker keeps ready.
     """
 
     generator: GeneratorData | None = None
     bank: str | None = None
+    prepared: str | None = None
+    real_share: float | None = Field(default=None, gt=0, lt=1)
     flips: bool = True
     extra_voxels: int = Field(default=0, ge=0, le=64)
     workers: int = Field(default=1, ge=0, le=64)
@@ -91,30 +98,53 @@ class Data(Part):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.generator is None) == (self.bank is None):
-            raise ValueError("exactly one of 'generator' and 'bank' must be given")
+        synthetic = sum(v is not None for v in (self.generator, self.bank))
+        if synthetic > 1 or (synthetic == 0 and self.prepared is None):
+            raise ValueError(
+                "exactly one of 'generator' and 'bank' must be given, or 'prepared', or 'prepared' and one of them"
+            )
+        mixed = synthetic == 1 and self.prepared is not None
+        if mixed and self.real_share is None:
+            raise ValueError("'real_share' must say how many samples are those of 'prepared', or one source be null")
+        if self.real_share is not None and not mixed:
+            raise ValueError("'real_share' needs 'prepared' and one of 'generator' and 'bank'")
         return self
 
 
 class Optimiser(Part):
-    """AdamW."""
+    """AdamW or Adam, which adds the weight decay to the gradient.
 
+    Attributes:
+        eps: Added to the root of the mean squared gradient.
+    """
+
+    name: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
 
 
 class Schedule(Part):
-    """Learning rate over the steps: linear warm-up, then (1 - step / steps) to the power.
+    """Learning rate over the steps: linear warm-up, and then as `rule` says.
 
     Attributes:
+        rule: ``polynomial``: (1 - step / steps) to the power; ``constant``; ``plateau``: multiplied by `factor` when
+            more than `patience` validations in a row brought nothing better of ``validation.watch``.
         warm_up: Steps.
-        power: 0 keeps the rate.
+        power: Of the polynomial; 0 keeps the rate.
+        factor: See `rule`.
+        patience: See `rule`.
+        least: Of the rate, by ``plateau``.
         warm_up_from_weights: Steps of warm-up where a run starts from other weights with a fresh optimiser.
     """
 
+    rule: Literal["polynomial", "constant", "plateau"] = "polynomial"
     warm_up: int = Field(default=300, ge=0)
     power: float = Field(default=0.9, ge=0)
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    patience: int = Field(default=10, ge=0)
+    least: float = Field(default=0.0, ge=0)
     warm_up_from_weights: int = Field(default=100, ge=0)
 
 
@@ -165,22 +195,39 @@ class Validation(Part):
 
     Attributes:
         every: Steps; 0: never.
+        epochs: Passes through the training data, in place of `every`; 0: `every` counts.
         seeds: Patients of the training data's generator, with these seeds.
-        bank: A folder of prepared patients.
+        bank: A folder of synthetic patients.
         exam: A file of scenes, one in JSON a line.
+        side: Of the prepared set with which the recipe trains: its patients are run whole, as the engine does, slice
+            by slice where the network works on slices. ``train`` tells only whether a network can learn by heart.
+        watch: What decides which weights are the best, and when nothing gets better; Dice is the mean over patients,
+            of each class that is there, and then over the classes.
+        patience: The run ends when more than so many validations in a row brought nothing better; 0: never.
     """
 
     every: int = Field(default=500, ge=0)
+    epochs: float = Field(default=0.0, ge=0)
     seeds: Seeds | None = None
     bank: str | None = None
     exam: str | None = None
+    side: Literal["val", "train"] | None = None
+    watch: Literal["dice", "loss"] = "dice"
+    patience: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = sum(v is not None for v in (self.seeds, self.bank, self.exam))
-        if given > 1 or (self.every and not given):
-            raise ValueError("one of 'seeds', 'bank' and 'exam' must be given, or 'every: 0'")
+        given = sum(v is not None for v in (self.seeds, self.bank, self.exam, self.side))
+        if given > 1 or (self.wanted and not given):
+            raise ValueError("one of 'seeds', 'bank' and 'exam', or a 'side', must be given, or 'every: 0'")
+        if self.patience and not self.wanted:
+            raise ValueError("'patience' needs validations: 'every' is 0")
         return self
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is scored at all."""
+        return self.every > 0 or self.epochs > 0
 
 
 class Checkpoints(Part):
@@ -191,11 +238,23 @@ class Checkpoints(Part):
 
 
 class Stage(Part):
-    """A part of the run; `loss` and `data` may change single keys of the recipe's own."""
+    """A part of the run; `loss` and `data` may change single keys of the recipe's own.
 
-    steps: int = Field(ge=1)
+    Attributes:
+        steps: How long it is; or
+        epochs: how many passes through its data.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
     loss: Loss
     data: Data
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("exactly one of 'steps' and 'epochs' must be given")
+        return self
 
 
 class CardInput(Part):
@@ -231,6 +290,8 @@ class CardPart(Part):
     inputs: tuple[CardInput, ...] = Field(min_length=1)
     reference_role: str
     strategy: Literal["whole", "windows", "slices", "proposals"] = "whole"
+    window: tuple[int, int, int] | None = None
+    overlap: float | None = Field(default=None, ge=0, le=0.9)
     classes: tuple[CardClass, ...] = Field(min_length=1)
     decision: CardDecision = CardDecision()
     temperature: float = Field(default=1.0, ge=0.05, le=20)

@@ -7,6 +7,7 @@ with the same settings: after an interruption the same command goes on where it 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,22 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from strokeseg.errors import InputError
 from strokeseg.events import Monitor
 from strokeseg.volume.grid import Grid
 from strokeseg.volume.resampling import resample, resample_mask
 from strokeseg.volume.writing import write_nifti
-from strokeseg_training.layouts import TASK_ROLES, CasePlace, check_layout, data_set_files, place_case
+from strokeseg_training.layouts import (
+    PARTICIPANTS,
+    TASK_ROLES,
+    CasePlace,
+    check_layout,
+    data_set_files,
+    participants,
+    place_case,
+)
 from strokeseg_training.sample import Sample
 from strokeseg_training.synthetic_notice import STATEMENT, TEMPLATE_NOTICE
 
@@ -59,6 +69,7 @@ class DataSet:
         generator_version: Stored with every case.
         whole_head: Images as the scanner gives them; otherwise 0 outside the brain mask.
         statement: What the cases say about themselves.
+        centres: Over how many the cases are spread.
     """
 
     folder: Path
@@ -67,6 +78,7 @@ class DataSet:
     generator_version: str
     whole_head: bool = False
     statement: str = STATEMENT
+    centres: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,9 +88,9 @@ class WrittenCase:
     Args:
         name: As the engine's discovery gives it.
         images: Role to file.
-        mask: The lesion mask.
+        mask: The lesion mask; where each lesion has its own, that of the largest.
         description: The JSON file with the scene.
-        lesion_volume_ml: Volume of the mask.
+        lesion_volume_ml: Volume of all lesions.
         kept: Whether it was there before.
     """
 
@@ -119,8 +131,8 @@ def write_data_set(
         Cancelled: The user stopped; complete cases stay.
     """
     monitor = monitor or Monitor()
-    check_layout(data_set.layout, data_set.task)
-    places = [place_case(data_set.layout, data_set.task, scene.seed) for scene in scenes]
+    check_layout(data_set.layout, data_set.task, data_set.centres)
+    places = [place_case(data_set.layout, data_set.task, scene.seed, data_set.centres) for scene in scenes]
     written = []
     with monitor.stage("synthesize", f"{len(places)} cases"), _in_words(data_set.folder):
         _write_texts(data_set)
@@ -135,6 +147,7 @@ def write_data_set(
                 volume = kept
             written.append(_entry(data_set.folder, place, volume, kept=kept is not None))
             monitor.progress(number, len(places), place.name)
+        _write_participants(data_set)
     return written
 
 
@@ -168,7 +181,11 @@ def _write_case(
             (part / file).parent.mkdir(parents=True, exist_ok=True)
         for role, file in place.images.items():
             write_nifti(part / file, images[role], target.affine, dtype=np.float32)
-        write_nifti(part / place.mask, mask, target.affine)
+        masks = _masks(mask, place)
+        if place.further_masks:
+            description["masks"] = list(masks)
+        for file, lesions in masks.items():
+            write_nifti(part / file, lesions, target.affine)
         for file, text in place.companions.items():
             (part / file).write_text(text, encoding="utf-8", newline="\n")
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
@@ -198,6 +215,17 @@ def _arrays(
     if not data_set.whole_head:
         images = {role: image * brain for role, image in images.items()}
     return images, lesion, target
+
+
+def _masks(mask: NDArray[np.uint8], place: CasePlace) -> dict[str, NDArray[np.uint8]]:
+    """File to mask: one of all lesions, or one of each, the largest first."""
+    if not place.further_masks:
+        return {place.mask: mask}
+    lesions, count = ndimage.label(mask, np.ones((3, 3, 3), dtype=int))
+    sizes = np.bincount(lesions.ravel(), minlength=2)[1:]
+    order = [1 + int(n) for n in np.argsort(-sizes, kind="stable")] if count else [1]
+    files = [place.mask, *(place.further_masks.format(n) for n in range(1, count))]
+    return {file: (lesions == number).astype(np.uint8) for file, number in zip(files, order, strict=True)}
 
 
 def _on_grid(image: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -236,7 +264,7 @@ def _kept(folder: Path, place: CasePlace, facts: Mapping[str, Any]) -> float | N
             f"It differs in: {', '.join(different)}." if found else f"'{there[0]}' was not written by this program.",
             "Choose another folder or another seed, or remove the case.",
         )
-    if all((folder / file).is_file() for file in place.files):
+    if all((folder / file).is_file() for file in (*place.files, *found.get("masks", ()))):
         return float(found["lesion_volume_ml"])
     # The first of the folders holds the description, which tells that the rest may be removed: it goes last.
     for own in reversed(there):
@@ -271,6 +299,17 @@ def _write_texts(data_set: DataSet) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_participants(data_set: DataSet) -> None:
+    """Where BIDS has several centres, the table that tells them, of all cases that are there."""
+    if data_set.layout != "bids" or data_set.centres == 1:
+        return
+    names = [re.fullmatch(r"sub-(\d{4,})", path.name) for path in data_set.folder.iterdir()]
+    text = participants((int(name[1]) for name in names if name), data_set.centres)
+    part = data_set.folder / f".part-{PARTICIPANTS}"
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(data_set.folder / PARTICIPANTS)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ CHANNEL_ROLES = MappingProxyType(
         "dwi_mirror_log_ratio": "dwi",
         "adc_mirror_log_ratio": "adc",
         "b0_ratio": "b0",
+        "dwi_robust": "dwi",
+        "dwi_minmax8": "dwi",
         "t1_zscore": "t1",
         "edge_distance_mm": None,
         "height": None,

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Name to module and class.
-_OURS = {"residual-unet": ("strokeseg.networks.residual_unet", "ResidualUNet")}
+_OURS = {
+    "atlas-resunet": ("strokeseg.networks.atlas_resunet", "AtlasResUNet"),
+    "atlas-segnet": ("strokeseg.networks.atlas_segnet", "AtlasSegNet"),
+    "atlas-unet": ("strokeseg.networks.atlas_unet", "AtlasUNet"),
+    "lesion-net": ("strokeseg.networks.lesion_net", "LesionNet"),
+    "residual-unet": ("strokeseg.networks.residual_unet", "ResidualUNet"),
+}
 _MONAI = "monai:"
 
 

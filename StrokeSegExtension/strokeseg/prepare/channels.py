@@ -119,6 +119,24 @@ def _zscore(space: ModelSpace, role: str) -> Array:
     return np.clip((image - inside.mean()) / sd if sd > 0 else np.zeros_like(image), -4.0, 4.0)
 
 
+def _robust(space: ModelSpace, role: str) -> Array:
+    """Image from its 1st (0) to its 99th (1) percentile in the brain; bright lesions reach beyond, cut at 4."""
+    image = space.image(role)
+    low, high = (float(v) for v in np.percentile(image[space.brain].astype(np.float64), [1.0, 99.0]))
+    return np.clip((image - low) / (high - low) if high > low else np.zeros_like(image), 0.0, 4.0)
+
+
+def _minmax8(space: ModelSpace, role: str) -> Array:
+    """Image from its lowest (0) to its highest value (1) in 256 steps, whatever is bright or dark outside the brain.
+
+    As Lesion-Net was trained by its authors; one bright voxel takes the contrast from all others.
+    """
+    image = space.image(role)
+    low, high = float(image.min()), float(image.max())
+    steps = np.floor((image.astype(np.float64) - low) / max(high - low, 1e-30) * 255.0)
+    return (steps / 255.0).astype(np.float32)
+
+
 def _edge_distance_mm(space: ModelSpace) -> Array:
     """Distance to the nearest voxel outside the brain, mm."""
     return ndimage.distance_transform_edt(np.pad(space.brain, 1), sampling=space.grid.spacing_mm)[1:-1, 1:-1, 1:-1]
@@ -141,6 +159,8 @@ CHANNELS: dict[str, Callable[[ModelSpace], Array]] = {
     "dwi_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "dwi"),
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
     "b0_ratio": lambda s: _ratio(s, "b0") if "b0" in s.images else np.full(s.grid.shape, np.nan, np.float32),
+    "dwi_robust": lambda s: _robust(s, "dwi"),
+    "dwi_minmax8": lambda s: _minmax8(s, "dwi"),
     "t1_zscore": lambda s: _zscore(s, "t1"),
     "edge_distance_mm": _edge_distance_mm,
     "height": _height,

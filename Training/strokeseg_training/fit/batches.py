@@ -1,40 +1,58 @@
-"""From patients to what the network sees: channels, a crop around the brain, flips, and batches in their order."""
+"""From samples to what the network sees: channels, a crop around the brain, flips, and batches in their order."""
 
 from __future__ import annotations
 
 import math
-import signal
-import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from strokeseg.errors import InputError, StrokeSegError
+from strokeseg.errors import InputError
+from strokeseg_training.augment import Augmenter, Example, augment_sample
 from strokeseg_training.channels import make_channels
-from strokeseg_training.fit.sources import CountedSource, Source, Sources
-from strokeseg_training.losses import Target, component_weights
+from strokeseg_training.fit.crops import crop_box, cropped, flipped, joined
+from strokeseg_training.fit.prepared import LABELS, PreparedSource
+from strokeseg_training.fit.sources import CountedSource, Source, Sources, turn
+from strokeseg_training.losses import IGNORED, Target, component_weights
 from strokeseg_training.losses.entropy import IGNORED_TISSUE
 from strokeseg_training.recipe import Recipe
-from strokeseg_training.recipe_parts import Data
 from strokeseg_training.sample import Sample
 
+__all__ = ["Batch", "Labels", "Prepare", "TrainingBatches", "crop_box", "drawn", "validation_batches"]
+
 _AUGMENTATION = 42  # names the stream of random numbers that crops and flips
+# What stands around the smaller volumes of a batch. Tissue and classes of a patient's own crop count out to its ends;
+# what others' size adds to it does not.
+_FILL_OF_TERMS = (0, 0, 0, 0, IGNORED_TISSUE)
+_FILL_OF_LABELS = (0, IGNORED, 0)
+
+
+class Labels(NamedTuple):
+    """What a network should say where the loss is a recipe's `objective`.
+
+    Args:
+        label: (N, x, y, z) uint8, a class or `losses.IGNORED`; lesion outside the brain, where images are 0, does not
+            count.
+        inside: (N, x, y, z) boolean, the brain.
+    """
+
+    label: Tensor
+    inside: Tensor
 
 
 class Batch(NamedTuple):
     """Network input (N, C, x, y, z) and what the network should say of it."""
 
     channels: Tensor
-    target: Target
+    target: Target | Labels
 
 
 class Prepare:
-    """Makes batches of patients as a recipe says.
+    """Makes batches of samples as a recipe says.
 
     Args:
         recipe: Says channels, margin, multiple and loss.
@@ -43,7 +61,9 @@ class Prepare:
     def __init__(self, recipe: Recipe) -> None:
         self._preparation = recipe.preparation
         self._smallest_ml = recipe.loss.small.smallest_ml
+        self._drawn = recipe.drawn_from, recipe.drawn_within
         self._seed = recipe.seed
+        self._labelled = recipe.objective is not None
 
     def __call__(self, sample: Sample, numbers: Sequence[int], *, flips: bool = False, extra_voxels: int = 0) -> Batch:
         """A batch of the sample's patients, each cropped around its brain and padded to the largest.
@@ -57,28 +77,75 @@ class Prepare:
         Raises:
             InputError: A patient has no brain, or not the recipe's spacing.
         """
+        return self.batch(self.made(sample, numbers, flips=flips, extra_voxels=extra_voxels))
+
+    def made(
+        self, sample: Sample, numbers: Sequence[int], *, flips: bool = False, extra_voxels: int = 0
+    ) -> list[list[Tensor]]:
+        """The rows of a batch, of synthetic patients; see `__call__`."""
         self._refuse_unusable(sample)
         channels = make_channels(sample, self._preparation.channels)
-        voxel_ml = math.prod(sample.spacing_mm) / 1000.0
-        weights = component_weights(sample.lesion, voxel_ml, self._smallest_ml)
-        rows = []
-        for n, number in enumerate(numbers):
-            rng = np.random.default_rng([self._seed, _AUGMENTATION, number])
+        lesion = drawn(sample.lesion, *self._drawn)
+        if self._labelled:
+            columns = [channels, (lesion >= 0.5).to(torch.uint8), sample.brain]
+        else:
+            weights = component_weights(lesion, math.prod(sample.spacing_mm) / 1000.0, self._smallest_ml)
+            columns = [channels, lesion, sample.brain, weights, sample.tissue]
+        return [
+            self._row([c[n] for c in columns], sample.brain[n], number, flips=flips, extra_voxels=extra_voxels)
+            for n, number in enumerate(numbers)
+        ]
+
+    def real(self, example: Example, number: int, *, flips: bool = False, extra_voxels: int = 0) -> list[Tensor]:
+        """A row of a batch, of a prepared patient or slice; its tissue is not known.
+
+        Args:
+            example: With the maps ``labels`` and ``brain``.
+            number: Of the sample in the run.
+            flips: As in `__call__`.
+            extra_voxels: As in `__call__`.
+        """
+        brain = None if 1 in example.shape else example.maps["brain"]
+        row = self._row(self._columns(example), brain, number, flips=flips, extra_voxels=extra_voxels)
+        # Where the crop leaves the grid, tissue is not known either.
+        return row if self._labelled else [*row[:-1], torch.full_like(row[-1], IGNORED_TISSUE)]
+
+    def target(self, example: Example) -> Target | Labels:
+        """What the network should say of a prepared patient on the patient's whole grid (N = 1)."""
+        return self.batch([self._columns(example)]).target
+
+    def _columns(self, example: Example) -> list[Tensor]:
+        labels, brain = example.maps[LABELS], example.maps["brain"]
+        if self._labelled:
+            outside = (labels > 0) & ~brain
+            return [example.images, torch.where(outside, torch.full_like(labels, IGNORED), labels), brain]
+        lesion = ((labels > 0) & brain).float()
+        weights = component_weights(lesion[None], math.prod(example.spacing_mm) / 1000.0, self._smallest_ml)[0]
+        return [example.images, lesion, brain, weights, torch.full_like(labels, IGNORED_TISSUE)]
+
+    def batch(self, rows: Sequence[Sequence[Tensor]]) -> Batch:
+        """One batch of rows."""
+        if self._labelled:
+            channels, label, inside = joined(rows, _FILL_OF_LABELS)
+            return Batch(channels, Labels(label, inside))
+        full = joined(rows, _FILL_OF_TERMS)
+        return Batch(full[0], Target(lesion=full[1], inside=full[2], weights=full[3], tissue=full[4]))
+
+    def _row(
+        self, row: list[Tensor], brain: Tensor | None, number: int, *, flips: bool, extra_voxels: int
+    ) -> list[Tensor]:
+        """Cropped around the brain, if one is given, and flipped by the random numbers of the sample."""
+        rng = np.random.default_rng([self._seed, _AUGMENTATION, number])
+        if brain is not None:
             box = crop_box(
-                sample.brain[n],
+                brain,
                 margin=self._preparation.margin_voxels,
                 multiple=self._preparation.multiple,
                 extra=rng.integers(0, extra_voxels + 1, size=(3, 2)) if extra_voxels else None,
             )
-            row = (channels[n], sample.lesion[n], sample.brain[n], weights[n], sample.tissue[n])
-            turned = flips and bool(rng.random() < 0.5)
-            rows.append([_flipped(_cropped(v, box), turned) for v in row])
-        largest = [max(r[1].shape[axis] for r in rows) for axis in range(3)]
-        columns = zip(*rows, strict=True)
-        # Tissue of a patient's own crop counts out to its ends; what others' size adds to it does not.
-        fill = (0, 0, 0, 0, IGNORED_TISSUE)
-        full = [torch.stack([_padded(v, largest, f) for v in column]) for column, f in zip(columns, fill, strict=True)]
-        return Batch(full[0], Target(lesion=full[1], inside=full[2], weights=full[3], tissue=full[4]))
+            row = [cropped(v, box) for v in row]
+        turned = flips and bool(rng.random() < 0.5)
+        return [flipped(v, turned) for v in row]
 
     def _refuse_unusable(self, sample: Sample) -> None:
         wanted = self._preparation.spacing_mm
@@ -97,57 +164,16 @@ class Prepare:
             )
 
 
-def crop_box(
-    brain: Tensor, *, margin: int, multiple: int, extra: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None
-) -> list[tuple[int, int]]:
-    """First voxel and size of a crop along each axis: the brain's box in its middle, as the engine lays it.
-
-    Args:
-        brain: (x, y, z) boolean, not empty.
-        margin: Voxels around the box.
-        multiple: The size is rounded up to a multiple of this.
-        extra: (3, 2), further voxels before and behind the box.
-
-    Returns:
-        The first voxel may lie before the grid, and the crop may end behind it.
-    """
-    box = []
-    for axis in range(3):
-        hit = brain.movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
-        before, behind = (int(e) for e in extra[axis]) if extra is not None else (0, 0)
-        low, high = int(hit[0]) - before, int(hit[-1]) + behind
-        size = -(-(high - low + 1 + 2 * margin) // multiple) * multiple
-        box.append((low - (size - (high - low + 1)) // 2, size))
-    return box
-
-
-def _cropped(volume: Tensor, box: list[tuple[int, int]]) -> Tensor:
-    """The crop of (..., x, y, z), 0 where it leaves the grid."""
-    pads: list[int] = []
-    for axis, (first, size) in enumerate(box):
-        dim, length = volume.dim() - 3 + axis, volume.shape[volume.dim() - 3 + axis]
-        start, stop = max(first, 0), min(first + size, length)
-        volume = volume.narrow(dim, start, stop - start)
-        pads = [start - first, first + size - stop, *pads]
-    return functional.pad(volume, pads)
-
-
-def _flipped(volume: Tensor, turned: bool) -> Tensor:
-    """Left and right exchanged: the first spatial axis runs to the right, and every channel goes with its voxel."""
-    return volume.flip(volume.dim() - 3) if turned else volume
-
-
-def _padded(volume: Tensor, size: Sequence[int], value: int) -> Tensor:
-    missing = [s - n for s, n in zip(size, volume.shape[-3:], strict=True)]
-    pads = [p for m in reversed(missing) for p in (m // 2, m - m // 2)]
-    return functional.pad(volume, pads, value=value)
+def drawn(share: Tensor, start: float, within: float) -> Tensor:
+    """What an expert draws of voxels of which a share 0-1 is lesion, see `Recipe.drawn_from`; same shape, 0-1."""
+    return ((share - (start - within)) / (2.0 * within)).clamp(0.0, 1.0)
 
 
 class TrainingBatches(Dataset[Batch]):
     """The batches of a run by their number: stage after stage, each a function of its number alone.
 
     Args:
-        recipe: The run.
+        recipe: The run, every length in steps.
         device: On which patients are made.
         sources: Open a stage's, in the process that asks for its first batch.
     """
@@ -155,7 +181,8 @@ class TrainingBatches(Dataset[Batch]):
     def __init__(self, recipe: Recipe, device: torch.device, sources: Sources) -> None:
         self._recipe, self._device, self._opener = recipe, device, sources
         self._prepare = Prepare(recipe)
-        self._sources: dict[int, Source] = {}
+        self._augment = Augmenter(recipe.augmentation, recipe.seed) if recipe.augmentation else None
+        self._sources: dict[int, tuple[Source | None, PreparedSource | None]] = {}
 
     def __len__(self) -> int:
         return self._recipe.steps * self._recipe.accumulation
@@ -163,78 +190,39 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         stage = self._recipe.stage_at(number // self._recipe.accumulation)
         data = self._recipe.stages[stage].data
+        synthetic, real = self._opened(stage)
+        numbers = range(number * self._recipe.batch, (number + 1) * self._recipe.batch)
+        turns = {n: turn(n, data.real_share) if real and synthetic else (real is not None, n) for n in numbers}
+        rows: dict[int, list[Tensor]] = {}
+        made = [n for n in numbers if not turns[n][0]]
+        if made and synthetic is not None:
+            sample = synthetic.samples([turns[n][1] for n in made])
+            if self._augment is not None:
+                sample = augment_sample(self._augment, sample, made)
+            found = self._prepare.made(sample, made, flips=data.flips, extra_voxels=data.extra_voxels)
+            rows |= zip(made, found, strict=True)
+        for n in numbers:
+            if real is not None and turns[n][0]:
+                example = real.example(turns[n][1])
+                example = example if self._augment is None else self._augment(example, n)
+                rows[n] = self._prepare.real(example, n, flips=data.flips, extra_voxels=data.extra_voxels)
+        return self._prepare.batch([rows[n] for n in numbers])
+
+    def _opened(self, stage: int) -> tuple[Source | None, PreparedSource | None]:
+        data = self._recipe.stages[stage].data
         if stage not in self._sources:
             # Stages come one after the other; two of them with the same data share them.
             same = (s for k, s in self._sources.items() if self._recipe.stages[k].data == data)
-            self._sources = {stage: next(same, None) or self._opener.training(data, self._recipe.seed, self._device)}
-        patients = range(number * self._recipe.batch, (number + 1) * self._recipe.batch)
-        sample = self._sources[stage].samples(patients)
-        return self._prepare(sample, patients, flips=data.flips, extra_voxels=data.extra_voxels)
+            self._sources = {stage: next(same, None) or self._open(stage)}
+        return self._sources[stage]
 
-
-class Loader:
-    """Batches from one number on, made ahead by worker processes; measures how long the training waits for them.
-
-    Args:
-        batches: All batches of the run.
-        first: Number of the first.
-        data: Says workers and prefetch.
-        pinned: Keep them where a GPU fetches them fastest.
-
-    Attributes:
-        waited: Seconds so far.
-    """
-
-    def __init__(self, batches: TrainingBatches, first: int, data: Data, *, pinned: bool) -> None:
-        self.waited = 0.0
-        self._length = len(batches) - first
-        self._loader = DataLoader(
-            _Outspoken(batches),
-            batch_size=None,
-            sampler=range(first, len(batches)),
-            num_workers=data.workers,
-            prefetch_factor=data.prefetch if data.workers else None,
-            worker_init_fn=_start_worker,
-            pin_memory=pinned and data.workers > 0,
-            # Else the loader would draw from the random numbers of the training.
-            generator=torch.Generator(),
+    def _open(self, stage: int) -> tuple[Source | None, PreparedSource | None]:
+        data = self._recipe.stages[stage].data
+        synthetic = data.generator is not None or data.bank is not None
+        return (
+            self._opener.training(data, self._recipe.seed, self._device) if synthetic else None,
+            self._opener.prepared(data.prepared, self._recipe) if data.prepared is not None else None,
         )
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Batch]:
-        iterator = iter(self._loader)
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.waited += time.perf_counter() - start
-            if isinstance(batch, StrokeSegError):
-                raise batch
-            yield batch
-
-
-class _Outspoken(Dataset[Batch | StrokeSegError]):
-    """The batches, or the error in words: between processes only its text would be left of an exception."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        self._batches = batches
-
-    def __getitem__(self, number: int) -> Batch | StrokeSegError:
-        try:
-            return self._batches[number]
-        except StrokeSegError as error:
-            return error
-
-
-def _start_worker(_: int) -> None:
-    """A signal to stop goes to all processes of a terminal: the training answers it, and ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def validation_batches(recipe: Recipe, source: CountedSource) -> Iterator[Batch]:

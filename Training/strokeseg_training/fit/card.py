@@ -34,6 +34,8 @@ def card_fields(recipe: Recipe, origin: Mapping[str, Any]) -> dict[str, Any]:
         "network": recipe.network.name,
         "network_arguments": recipe.network.arguments,
         "strategy": card["strategy"],
+        **{key: card[key] for key in ("window", "overlap") if card[key] is not None},
+        **_one_size(recipe),
         "classes": card["classes"],
         "decision": card["decision"],
         "temperature": card["temperature"],
@@ -59,3 +61,11 @@ def card_fields(recipe: Recipe, origin: Mapping[str, Any]) -> dict[str, Any]:
             "Correct the field in the recipe, mostly under 'card'.",
         ) from error
     return fields
+
+
+def _one_size(recipe: Recipe) -> dict[str, Any]:
+    """The only size that the engine gives a network on slices: that of the slices it was trained on."""
+    slices = recipe.datasets.slices if recipe.datasets else None
+    if recipe.card.strategy != "slices" or slices is None or slices.size is None:
+        return {}
+    return {"input_shape": [*slices.size, 1]}

@@ -15,14 +15,15 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from strokeseg.errors import Cancelled, ModelError
+from strokeseg.errors import Cancelled, InputError, ModelError
 from strokeseg.events import Monitor, Progress
-from strokeseg_training.fit.batches import Batch, Loader, validation_batches
 from strokeseg_training.fit.checkpoints import Saved, save_best, save_checkpoint
+from strokeseg_training.fit.loader import Loader
 from strokeseg_training.fit.logs import Rows
 from strokeseg_training.fit.module import TrainingModule
-from strokeseg_training.fit.scoring import COLUMNS, means, score
-from strokeseg_training.fit.sources import CountedSource
+from strokeseg_training.fit.scores import Scores
+from strokeseg_training.fit.scoring import columns, means
+from strokeseg_training.fit.watch import Watch
 from strokeseg_training.recipe import Recipe
 
 _LINE_EVERY_SECONDS = 60.0
@@ -51,14 +52,15 @@ class Course(pl.Callback):
         monitor: Hears of progress; is asked after each step whether to stop.
         limits: When to end early.
         card: Makes the card's fields for a number of steps that are done.
-        validation: What it is scored on; None: nothing.
+        validation: Who it is scored on; None: nobody.
         state: Of the checkpoint from which it goes on; empty for a new run.
         began: How the run began, for the card; kept with the checkpoints.
+        data: Hash of what is trained on, kept with the checkpoints.
 
     Attributes:
-        stopped_by: ``""`` for the end of the recipe, else ``minutes``, ``steps`` or ``cancelled``.
+        stopped_by: ``""`` for the end of the recipe, else ``patience``, ``minutes``, ``steps`` or ``cancelled``.
         checkpoint: The newest that was written.
-        best: Dice and step of the best validation so far.
+        watch: The best validation so far.
     """
 
     def __init__(
@@ -69,22 +71,22 @@ class Course(pl.Callback):
         monitor: Monitor,
         limits: Limits,
         card: Callable[[int], Mapping[str, Any]],
-        validation: CountedSource | None,
+        validation: Scores | None,
         state: Mapping[str, Any],
         began: Mapping[str, str],
+        data: str,
     ) -> None:
         self._recipe, self._run, self._loader = recipe, run, loader
         self._monitor, self._limits, self._card, self._validation = monitor, limits, card, validation
-        self._state, self._began = state, began
+        self._state, self._began, self._data = state, began, data
         self.stopped_by = ""
         self.checkpoint: Path | None = None
-        best = state.get("best", (-1.0, 0))
-        self.best: tuple[float, int] = (float(best[0]), int(best[1]))
+        self.watch = Watch(recipe.validation, recipe.schedule, state)
         self.last_loss = math.nan
         # Since the last row; a checkpoint between two rows keeps them.
         self._sums: dict[str, Tensor | float] = dict(state.get("sums", {}))
-        self._terms = sorted({name for stage in recipe.stages for name in stage.loss.weights})
-        self._kept: list[Batch] = []
+        # As they were after the last whole step.
+        self._whole_sums = dict(self._sums)
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -97,10 +99,12 @@ class Course(pl.Callback):
             trainer.optimizers[0].load_state_dict(self._state["optimiser"])
             trainer.precision_plugin.load_state_dict(self._state["scaler"])
             module.averagings = int(self._state["averagings"])
+        module.drops = self.watch.drops
         self._first_step = module.step
-        columns = ["loss", *self._terms, "learning_rate", "seconds_per_step", "waiting_share"]
-        self._rows = Rows(self._run / "train.csv", columns, module.step)
-        self._scores = Rows(self._run / "validation.csv", COLUMNS, module.step)
+        terms = ["loss", *module.columns, "learning_rate", "seconds_per_step", "waiting_share"]
+        self._rows = Rows(self._run / "train.csv", terms, module.step)
+        classes = len(self._recipe.card.classes)
+        self._scores = Rows(self._run / "validation.csv", columns(classes), module.step)
         self._start = self._row_start = self._line_start = time.perf_counter()
         self._row_waited = self._loader.waited
 
@@ -122,12 +126,32 @@ class Course(pl.Callback):
         last = step == self._recipe.steps
         if self._validation is not None and every and (step % every == 0 or last):
             self._validate(trainer, module)
+        self._whole_sums, module.within_step = dict(self._sums), False
         self._tell(step)
         self.stopped_by = self._why_stop(step)
         if self.stopped_by or last or step % self._recipe.checkpoint.every == 0:
             self._save(trainer, module)
         if self.stopped_by:
             trainer.should_stop = True
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save the last whole step of a run that fails; one that has diverged has its last checkpoint."""
+        module = _ours(pl_module)
+        started = hasattr(self, "_first_step")
+        if not isinstance(exception, Exception) or isinstance(exception, ModelError) or not started:
+            return
+        module.batch_number -= module.batch_number % self._recipe.accumulation
+        saved = self._state.get("batch_number", 0)
+        if module.within_step or module.batch_number <= max(saved, self._first_step * self._recipe.accumulation):
+            return
+        self._sums = self._whole_sums
+        module.forget_batches()
+        try:
+            self._save(trainer, module)
+        except (InputError, ModelError) as error:
+            self._monitor.log(f"The run could not be saved after step {module.step}: {error.cause}")
+        else:
+            self._monitor.log(f"The run was saved after step {module.step}.")
 
     @property
     def seconds(self) -> float:
@@ -142,7 +166,9 @@ class Course(pl.Callback):
     def _add(self, outputs: Mapping[str, Tensor]) -> None:
         """Sum up the terms of a batch, on the device: a GPU need not be waited for."""
         for name, value in outputs.items():
-            self._sums[name] = value.detach().float() + self._sums.get(name, 0.0)
+            # Lightning hands back the loss as a share of its step.
+            whole = value.detach().float() * (self._recipe.accumulation if name == "loss" else 1)
+            self._sums[name] = whole + self._sums.get(name, 0.0)
         self._sums["batches"] = self._sums.get("batches", 0.0) + 1.0
 
     def _log(self, trainer: pl.Trainer, module: TrainingModule) -> None:
@@ -161,7 +187,7 @@ class Course(pl.Callback):
             )
         elapsed = max(now - self._row_start, 1e-9)
         row = {
-            **dict.fromkeys(self._terms, math.nan),
+            **dict.fromkeys(module.columns, math.nan),
             **found,
             "learning_rate": module.learning_rate(module.step - 1),
             "seconds_per_step": elapsed / steps,
@@ -174,38 +200,24 @@ class Course(pl.Callback):
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """Score the averaged weights; keep them where they are the best so far."""
         start = time.perf_counter()
-        voxel_ml = math.prod(self._recipe.preparation.spacing_mm) / 1000.0
-        scores = []
+        assert self._validation is not None
         # Patients are made in full precision: the context is the network's.
-        patients = self._patients()
+        self._validation.ready()
         with torch.inference_mode(), trainer.precision_plugin.val_step_context():
-            for kept in patients:
-                batch = trainer.strategy.batch_to_device(kept)
-                batch = batch._replace(channels=batch.channels.float())
-                loss = float(module.terms(module.averaged, batch, module.step - 1)["loss"])
-                scores.append(score(module.lesion_logits(batch), batch, loss, voxel_ml))
+            scores = self._validation.of(module, trainer.strategy.batch_to_device)
         found = means(scores)
         self._scores.add(module.step, found)
         _to_loggers(trainer, "validation", found, module.step)
-        if found["dice"] > self.best[0]:
-            self.best = (found["dice"], module.step)
+        if self.watch.see(found, module.step):
             save_best(self._run, module.averaged.state_dict(), self._card(module.step))
+        module.drops = self.watch.drops
         self._monitor.log(
             f"step {module.step}, {len(scores)} validation patients: loss {found['loss']:.3f}, Dice {found['dice']:.3f}"
-            f" (best {self.best[0]:.3f} at {self.best[1]}), sensitivity {found['sensitivity']:.3f}, false "
+            f" (best {self.watch.dice:.3f} at {self.watch.step}), sensitivity {found['sensitivity']:.3f}, false "
             f"{found['false_ml']:.2f} ml, without lesion {found['false_ml_without_lesion']:.2f} ml"
         )
         # The time of a step is that of training alone.
         self._row_start += time.perf_counter() - start
-
-    def _patients(self) -> list[Batch]:
-        """The validation's patients, made once; their channels as half floats, for room."""
-        if not self._kept:
-            source = self._validation
-            assert source is not None
-            # On the CPU: 64 patients would take a part of a GPU that the training needs.
-            self._kept = [_on_cpu(batch) for batch in validation_batches(self._recipe, source)]
-        return self._kept
 
     def _tell(self, step: int) -> None:
         """Progress, with the time that is left."""
@@ -228,6 +240,8 @@ class Course(pl.Callback):
     def _why_stop(self, step: int) -> str:
         if step == self._recipe.steps:
             return ""
+        if self.watch.over:
+            return "patience"
         try:
             self._monitor.check()
         except Cancelled:
@@ -246,7 +260,8 @@ class Course(pl.Callback):
             "averagings": module.averagings,
             "optimiser": trainer.optimizers[0].state_dict(),
             "scaler": trainer.precision_plugin.state_dict(),
-            "best": self.best,
+            "data": self._data,
+            **self.watch.state(),
             "sums": {name: float(total) for name, total in self._sums.items()},
         }
         saved = Saved(module.network.state_dict(), module.averaged.state_dict(), state)
@@ -262,11 +277,6 @@ def _ours(module: pl.LightningModule) -> TrainingModule:
 def _to_loggers(trainer: pl.Trainer, group: str, values: Mapping[str, float], step: int) -> None:
     for logger in trainer.loggers:
         logger.log_metrics({f"{group}/{k}": v for k, v in values.items() if math.isfinite(v)}, step)
-
-
-def _on_cpu(batch: Batch) -> Batch:
-    target = type(batch.target)(*(v.cpu() for v in batch.target))
-    return Batch(batch.channels.half().cpu(), target)
 
 
 def _duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from strokeseg_training.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
 # What may differ where a run goes on: none of it changes what is computed in a step.
-_FREE = {"title", "threads", "log_every", "tensorboard", "validation", "checkpoint", "card"}
+_FREE = {"title", "threads", "log_every", "tensorboard", "wandb", "validation", "checkpoint", "card", "init_from"}
 _FREE_DATA = {"workers", "prefetch"}
 
 
@@ -63,7 +63,9 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
             if not (key.endswith("data") and name in _FREE_DATA):
                 walk(inner, f"{key}.{name}" if key else str(name))
 
-    walk({k: v for k, v in recipe.as_data().items() if k not in _FREE}, "")
+    # Where validations decide about the learning rate or the end, they are a part of what is computed.
+    free = _FREE - ({"validation"} if recipe.schedule.rule == "plateau" or recipe.validation.patience else set())
+    walk({k: v for k, v in recipe.as_data().items() if k not in free}, "")
     return flat
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from strokeseg.errors import InputError
 from strokeseg.networks import build, form_of, load_state, named
-from strokeseg_training.fit.batches import Batch
-from strokeseg_training.losses import LossTerms
+from strokeseg_training.fit.batches import Batch, Labels
+from strokeseg_training.fit.misfits import refuse_misfit
+from strokeseg_training.losses import LabelLoss, LossTerms, Target
 from strokeseg_training.recipe import Recipe
 
 _STEP = 43  # names the stream of random numbers of a step
@@ -34,6 +35,9 @@ class TrainingModule(pl.LightningModule):
         averaged: The network with averaged weights, in evaluation mode.
         batch_number: Of the batch that comes next.
         averagings: How often the average was made in this run.
+        drops: How often the learning rate was lowered because nothing got better.
+        within_step: Whether a step is begun with the weights and not yet scored.
+        columns: Names of the terms of the loss, in order.
 
     Raises:
         InputError: Recipe and network do not fit.
@@ -44,17 +48,23 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.batch_number = first_batch
-        self.averagings = 0
+        self.averagings = self.drops = 0
+        self.within_step = False
         self._first_step, self._warm_up = first_batch // recipe.accumulation, warm_up
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.network: nn.Module = build(recipe.network.name, **recipe.network.arguments)
-        _refuse_misfit(self.network, recipe)
+        refuse_misfit(self.network, recipe)
+        self._slices = form_of(self.network).slices
         if recipe.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs know four axes only
+            order = torch.channels_last if self._slices else torch.channels_last_3d
+            self.network = self.network.to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs know four axes only
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         spacing = recipe.preparation.spacing_mm
         self._terms = [LossTerms(stage.loss, spacing) for stage in recipe.stages]
+        self._objective = LabelLoss(recipe.objective) if recipe.objective else None
+        terms = sorted({name for stage in recipe.stages for name in stage.loss.weights})
+        self.columns = tuple(terms) if self._objective is None else self._objective.columns[1:]
 
     @property
     def step(self) -> int:
@@ -63,8 +73,11 @@ class TrainingModule(pl.LightningModule):
 
     def learning_rate(self, step: int) -> float:
         """Of a step, from 0."""
-        schedule = self.recipe.schedule
-        rate = self.recipe.optimiser.lr * (1.0 - step / self.recipe.steps) ** schedule.power
+        schedule, rate = self.recipe.schedule, self.recipe.optimiser.lr
+        if schedule.rule == "polynomial":
+            rate *= (1.0 - step / self.recipe.steps) ** schedule.power
+        elif schedule.rule == "plateau":
+            rate = max(rate * schedule.factor**self.drops, min(rate, schedule.least))
         if schedule.warm_up:
             rate *= min(1.0, (step + 1) / schedule.warm_up)
         if self._warm_up:
@@ -72,11 +85,15 @@ class TrainingModule(pl.LightningModule):
         return rate
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; its rate is set before each batch."""
+        """The recipe's; its rate is set before each batch."""
         o = self.recipe.optimiser
-        return torch.optim.AdamW(
-            self.network.parameters(), lr=self.learning_rate(self.step), betas=o.betas, weight_decay=o.weight_decay
-        )
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.name]
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return kind(trained, lr=self.learning_rate(self.step), betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        """From here on, weights are neither those of one step nor of the next."""
+        self.within_step = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """The learning rate and the random numbers of the step, functions of its number alone."""
@@ -92,9 +109,37 @@ class TrainingModule(pl.LightningModule):
 
     def terms(self, network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of the loss of a step, the network's arithmetic as it is set, the loss in fp32."""
-        logits = named(network, self._input(batch))
-        with torch.autocast(batch.channels.device.type, enabled=False):
-            return self._terms[self.recipe.stage_at(step)](logits, batch.target)
+        return self.loss(named(network, self._input(batch)), batch.target, step, auxiliary=network.training)
+
+    def loss(
+        self, logits: Mapping[str, Tensor], target: Target | Labels, step: int, *, auxiliary: bool
+    ) -> dict[str, Tensor]:
+        """The terms of the loss of a step, of logits that are there.
+
+        Args:
+            logits: Output's name to (N, K, x, y, z).
+            target: On the same voxels.
+            step: Whose stage counts.
+            auxiliary: Whether the network was in training and gives further outputs.
+        """
+        with torch.autocast(logits["lesion"].device.type, enabled=False):
+            if self._objective is None:
+                assert isinstance(target, Target)
+                return self._terms[self.recipe.stage_at(step)](logits, target)
+            assert isinstance(target, Labels)
+            self._refuse_outputs(int(logits["lesion"].shape[1]))
+            return self._objective(logits, target.label, auxiliary=auxiliary)
+
+    def _refuse_outputs(self, maps: int) -> None:
+        classes = len(self.recipe.card.classes)
+        expected = 1 if classes == 1 else classes + 1
+        if maps != expected:
+            raise InputError(
+                "The recipe's network does not fit the rest of it.",
+                f"It gives {maps} logits a voxel; 'card.classes' names {classes}, for which {expected} are needed"
+                + (" (the background's first)." if classes > 1 else "."),
+                f"Set 'network.arguments.out_channels={expected}', or correct 'card.classes'.",
+            )
 
     def lesion_logits(self, batch: Batch) -> Tensor:
         """(N, x, y, z) float32, of the averaged weights."""
@@ -110,6 +155,12 @@ class TrainingModule(pl.LightningModule):
                 kept.copy_(now)
         self.averagings += 1
 
+    def forget_batches(self) -> None:
+        """Take back what batches since the last whole step left in the normalisation."""
+        with torch.no_grad():
+            for now, kept in zip(self.network.buffers(), self.averaged.buffers(), strict=True):
+                now.copy_(kept)
+
     def start_from(self, weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor] | None = None) -> None:
         """Take weights, strictly: every name and shape must be the network's.
 
@@ -120,34 +171,6 @@ class TrainingModule(pl.LightningModule):
         load_state(self.averaged, weights if averaged is None else averaged)
 
     def _input(self, batch: Batch) -> Tensor:
-        if not self.recipe.channels_last:
+        if not self.recipe.channels_last or self._slices:
             return batch.channels
         return batch.channels.contiguous(memory_format=torch.channels_last_3d)
-
-
-def _refuse_misfit(network: nn.Module, recipe: Recipe) -> None:
-    form, preparation = form_of(network), recipe.preparation
-    title = "The recipe's network does not fit the rest of it."
-    if form.in_channels != len(preparation.channels):
-        raise InputError(
-            title,
-            f"It takes {form.in_channels} channels, 'preparation.channels' names {len(preparation.channels)}.",
-            f"Set 'network.arguments.in_channels={len(preparation.channels)}', or correct the channels.",
-        )
-    if preparation.multiple % form.multiple:
-        raise InputError(
-            title,
-            f"Its input must be a multiple of {form.multiple} along each axis; crops are padded to multiples of "
-            f"{preparation.multiple}.",
-            f"Set 'preparation.multiple={form.multiple}'.",
-        )
-    if any(stage.loss.tissue.weight for stage in recipe.stages) and "tissue" not in form.outputs:
-        raise InputError(
-            title,
-            "'loss.tissue' has a weight, and the network has no output 'tissue'.",
-            "Set 'network.arguments.tissue=true' or 'loss.tissue=0'.",
-        )
-    if any(not stage.loss.weights for stage in recipe.stages):
-        raise InputError(
-            "The recipe has no loss.", "Every term has the weight 0.", "Give one a weight, e.g. 'loss.dice=1'."
-        )

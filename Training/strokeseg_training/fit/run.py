@@ -8,37 +8,29 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from strokeseg.errors import InputError
+from strokeseg.errors import DependencyError, InputError
 from strokeseg.events import Monitor
+from strokeseg_training._export_graph import WEIGHTS
 from strokeseg_training._export_weights import read_state
-from strokeseg_training.fit.batches import Loader, TrainingBatches
+from strokeseg_training.fit.batches import TrainingBatches
+from strokeseg_training.fit.beginning import Start, first_step, first_weights, open_data, refuse_other_data
 from strokeseg_training.fit.card import card_fields
 from strokeseg_training.fit.checkpoints import latest, load_checkpoint
 from strokeseg_training.fit.course import Course, Limits
 from strokeseg_training.fit.folder import refuse_other_recipe, refuse_used, write_recipe
+from strokeseg_training.fit.loader import Loader
 from strokeseg_training.fit.module import TrainingModule
+from strokeseg_training.fit.scores import open_scores
 from strokeseg_training.fit.sources import Sources
 from strokeseg_training.fit.surroundings import choose_device, memory_in_words, quiet, threads
+from strokeseg_training.fit.watch import Watch
 from strokeseg_training.recipe import Recipe
 
+__all__ = ["Fitted", "Limits", "Start", "fit"]
+
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a run begins.
-
-    Attributes:
-        resume: Go on with the run that lies in the folder.
-        weights: A snapshot, or any file with the network's weights, for a run with a fresh optimiser.
-        step: Of the recipe, where a run from `weights` takes up schedule and data.
-    """
-
-    resume: bool = False
-    weights: Path | None = None
-    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,8 @@ class Fitted:
         checkpoint: The last one's folder.
         step: Steps of the recipe that are done.
         steps: Of the recipe.
-        stopped_by: ``""``: it is complete; else ``minutes``, ``steps`` or ``cancelled``.
+        stopped_by: ``""``: it is complete; ``patience``: nothing got better; else ``minutes``, ``steps`` or
+            ``cancelled``.
         loss: Mean over the last row of the log.
         best_dice: Of the best validation; None without one.
         seconds: From the first step to the last.
@@ -103,7 +96,7 @@ def fit(
     monitor, sources = monitor or Monitor(), sources or Sources()
     where = choose_device(device, recipe)
     card_fields(recipe, {})
-    saved = None
+    asked, saved = recipe, None
     if start.resume:
         refuse_other_recipe(recipe, run)
         found = latest(run)
@@ -113,30 +106,37 @@ def fit(
             saved = load_checkpoint(found[1])
     else:
         refuse_used(run)
-    first_batch = int(saved.state["batch_number"]) if saved else _first_step(start, recipe) * recipe.accumulation
-    if first_batch >= recipe.steps * recipe.accumulation:
+    weights = None if saved else first_weights(start, recipe)
+    about, data = open_data(recipe, sources)
+    recipe = _in_steps(recipe, sources, where)
+    first_batch = (
+        int(saved.state["batch_number"]) if saved else first_step(start, weights, recipe) * recipe.accumulation
+    )
+    state = saved.state if saved else {}
+    refuse_other_data(str(state.get("data", "")), data)
+    step, patient = first_batch // recipe.accumulation, not Watch(recipe.validation, recipe.schedule, state).over
+    if step >= recipe.steps or not patient:
         raise InputError(
             "There is nothing left to train.",
-            f"The run is at step {first_batch // recipe.accumulation} of {recipe.steps}.",
+            f"The run is at step {step} of {recipe.steps}" + ("." if patient else ", and nothing got better for long."),
             "Export it, or start a longer run with --init-from.",
         )
-    warm_up = recipe.schedule.warm_up_from_weights if start.weights and not saved else 0
+    warm_up = recipe.schedule.warm_up_from_weights if weights else 0
     with threads(recipe.threads), quiet():
         module = TrainingModule(recipe, first_batch, warm_up)
         if saved:
             module.start_from(saved.weights, saved.averaged)
-        elif start.weights:
-            module.start_from(read_state(start.weights))
-        validation = sources.validation(recipe, where) if recipe.validation.every else None
-        about = [sources.about(stage.data) for stage in recipe.stages]
-        write_recipe(recipe, run)
+        elif weights:
+            module.start_from(read_state(weights))
+        validation = open_scores(recipe, sources, where)
+        write_recipe(asked, run)
         made_here = where if recipe.data.workers == 0 else torch.device("cpu")
         loader = Loader(
             TrainingBatches(recipe, made_here, sources), first_batch, recipe.data, pinned=where.type == "cuda"
         )
         # A run from weights that is resumed says so still.
         # A run that goes on is still the run that began.
-        began = {"command": command, "started_from": start.weights.name if start.weights else ""}
+        began = {"command": command, "started_from": _name_of(weights)}
         began = dict(saved.state["began"]) if saved else began
         course = Course(
             recipe,
@@ -144,10 +144,11 @@ def fit(
             loader,
             monitor,
             limits,
-            lambda step: card_fields(recipe, {**began, **_work(recipe, step), "training_data": _once(about)}),
+            lambda step: card_fields(asked, {**began, **_work(recipe, step), "training_data": _once(about)}),
             validation,
-            saved.state if saved else {},
+            state,
             began,
+            data,
         )
         trainer = _trainer(recipe, run, where, course, module.step)
         with memory_in_words(recipe):
@@ -160,7 +161,7 @@ def fit(
         steps=recipe.steps,
         stopped_by=course.stopped_by,
         loss=course.last_loss,
-        best_dice=course.best[0] if course.best[0] >= 0 else None,
+        best_dice=course.watch.dice if course.watch.step else None,
         seconds=course.seconds,
         waiting_share=course.waiting_share,
     )
@@ -171,6 +172,8 @@ def _trainer(recipe: Recipe, run: Path, where: torch.device, course: Course, ste
     if recipe.tensorboard:
         # What an interrupted run wrote beyond this step is hidden: the run comes there again.
         loggers.append(TensorBoardLogger(run, name="tensorboard", version="", purge_step=step + 1))
+    if recipe.wandb:
+        loggers.append(_wandb(recipe, run))
     return pl.Trainer(
         accelerator={"cpu": "cpu", "mps": "mps"}.get(where.type, "gpu"),
         devices=1,
@@ -189,24 +192,36 @@ def _trainer(recipe: Recipe, run: Path, where: torch.device, course: Course, ste
     )
 
 
-def _first_step(start: Start, recipe: Recipe) -> int:
-    if start.step and start.weights is None:
-        raise InputError(
-            "A run cannot begin at a later step without weights.",
-            f"--at-step is {start.step}.",
-            "Give --init-from, too, or leave --at-step out.",
-        )
-    if not 0 <= start.step < recipe.steps:
-        raise InputError(
-            "The run cannot begin there.",
-            f"--at-step is {start.step}; the recipe has the steps 0 to {recipe.steps - 1}.",
-            "Give one of these.",
-        )
-    return start.step
+def _wandb(recipe: Recipe, run: Path) -> Logger:
+    """The log of Weights & Biases, to which a run that goes on writes, too."""
+    try:
+        return WandbLogger(project="strokeseg", name=run.name, id=f"{run.name}-{recipe.sha256[:8]}", save_dir=run)
+    except ImportError as error:
+        raise DependencyError(
+            "The run cannot be sent to Weights & Biases.",
+            "The recipe says 'wandb: true', and the library 'wandb' is not installed.",
+            "Install it with: pip install wandb; or train without: --set wandb=false.",
+        ) from error
+
+
+def _in_steps(recipe: Recipe, sources: Sources, device: torch.device) -> Recipe:
+    """The recipe with every length in steps; what is not told in epochs is not counted."""
+    if not recipe.validation.epochs and all(s.epochs is None for s in recipe.stages):
+        return recipe
+    return recipe.in_steps([sources.count(stage.data, recipe, device) for stage in recipe.stages])
+
+
+def _name_of(weights: Path | None) -> str:
+    """For the card: the name of a model's folder, or of a file."""
+    if weights is None:
+        return ""
+    return weights.parent.name if weights.name == WEIGHTS else weights.name
 
 
 def _work(recipe: Recipe, step: int) -> dict[str, Any]:
-    return {"steps": step, "patients_seen": step * recipe.accumulation * recipe.batch}
+    # Slices of a patient are not patients.
+    seen = "slices_seen" if recipe.datasets and recipe.datasets.slices else "patients_seen"
+    return {"steps": step, seen: step * recipe.accumulation * recipe.batch}
 
 
 def _once(about: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Where patients come from: made by the generator, read from a bank, or replayed from descriptions of scenes.
+"""Where synthetic patients come from: made by the generator, read from a bank, or replayed from scenes.
 
 A source gives patients by number, always the same for the same number: what a run sees does not depend on where it was
 interrupted, or in which process a batch is made.
@@ -6,10 +6,11 @@ interrupted, or in which process a batch is made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from strokeseg_training.bank import Bank
 from strokeseg_training.recipe import Recipe
 from strokeseg_training.recipe_parts import Data, GeneratorData
 from strokeseg_training.sample import Sample
+
+if TYPE_CHECKING:
+    from strokeseg_training.fit.prepared import PreparedSource
 
 _ORDER = 41  # names the stream of random numbers that orders a bank
 
@@ -36,6 +40,35 @@ class CountedSource(Source, Protocol):
     def __len__(self) -> int: ...
 
 
+class Order:
+    """Passes through a number of things, each in an order of its own.
+
+    Args:
+        length: How many they are.
+        seed: Of the orders.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed = length, seed
+        self._orders: dict[int, np.ndarray[Any, Any]] = {}
+
+    def place(self, number: int) -> int:
+        """What comes as this number, counted over all passes."""
+        turn, place = divmod(number, self._length)
+        if turn not in self._orders:
+            order = np.random.default_rng([self._seed, _ORDER, turn]).permutation(self._length)
+            self._orders = {turn: order}
+        return int(self._orders[turn][place])
+
+
+def turn(number: int, share: float | None) -> tuple[bool, int]:
+    """Whether a sample of a mixed run is a real one, and which of its kind; they take turns as evenly as can be."""
+    if share is None:
+        return False, number
+    before, after = (math.floor(n * share + 1e-9) for n in (number, number + 1))
+    return (True, before) if after > before else (False, number - before)
+
+
 class BankSource:
     """A bank, passed through again and again in a new order each time; without `seed` in its own order, once.
 
@@ -46,7 +79,6 @@ class BankSource:
 
     def __init__(self, folder: str, seed: int | None = None) -> None:
         self._folder, self._seed = folder, seed
-        self._orders: dict[int, np.ndarray[Any, Any]] = {}
 
     @cached_property
     def _bank(self) -> Bank:
@@ -60,13 +92,11 @@ class BankSource:
         return self._bank.samples([self._index(n) for n in numbers])
 
     def _index(self, number: int) -> int:
-        if self._seed is None:
-            return number
-        turn, place = divmod(number, len(self))
-        if turn not in self._orders:
-            order = np.random.default_rng([self._seed, _ORDER, turn]).permutation(len(self))
-            self._orders = {turn: order}
-        return int(self._orders[turn][place])
+        return number if self._order is None else self._order.place(number)
+
+    @cached_property
+    def _order(self) -> Order | None:
+        return None if self._seed is None else Order(len(self), self._seed)
 
 
 class GeneratorSource:
@@ -151,7 +181,7 @@ class Sources:
     """Opens what recipes name."""
 
     def training(self, data: Data, seed: int, device: torch.device) -> Source:
-        """What a stage is trained on.
+        """The synthetic patients that a stage is trained on.
 
         Args:
             data: Of the stage.
@@ -162,6 +192,33 @@ class Sources:
             return GeneratorSource(data.generator, device)
         assert data.bank is not None
         return BankSource(data.bank, seed)
+
+    def prepared(self, folder: str, recipe: Recipe) -> PreparedSource:
+        """The prepared patients that a stage is trained on.
+
+        Args:
+            folder: Of the set.
+            recipe: Says what a sample is.
+
+        Raises:
+            InputError: There is no such set.
+        """
+        from strokeseg_training.fit.prepared import PreparedSource  # noqa: PLC0415  it imports this file
+
+        return PreparedSource(folder, recipe)
+
+    def count(self, data: Data, recipe: Recipe, device: torch.device) -> int:
+        """How many samples a pass through the data of a stage has; in a mixed run, until every real one was there.
+
+        Args:
+            data: Of the stage.
+            recipe: Of the run.
+            device: As in `training`.
+        """
+        if data.prepared is not None:
+            return math.ceil(len(self.prepared(data.prepared, recipe)) / (data.real_share or 1.0))
+        source: Any = self.training(data, recipe.seed, device)
+        return len(source)
 
     def validation(self, recipe: Recipe, device: torch.device) -> CountedSource | None:
         """What a run is scored on; None where the recipe names nothing.
@@ -180,13 +237,13 @@ class Sources:
         if generator is None:
             raise InputError(
                 "There is nothing to validate on.",
-                "'validation.seeds' are seeds of the generator, and the recipe's data are a bank.",
-                "Give 'validation.bank', or 'validation.every=0'.",
+                "'validation.seeds' are seeds of the generator, which is not among the recipe's data.",
+                "Give 'validation.bank' or 'validation.side', or 'validation.every=0'.",
             )
         return GeneratorSource(generator.model_copy(update={"seeds": validation.seeds}), device)
 
     def about(self, data: Data) -> dict[str, Any]:
-        """What a model card says about where patients came from: versions, hashes and seeds, no paths."""
+        """What a model card says about where synthetic patients came from: versions, hashes and seeds, no paths."""
         if data.bank is not None:
             bank = Bank(data.bank)
             return {"bank": dict(bank.manifest.about), "patients": len(bank)}

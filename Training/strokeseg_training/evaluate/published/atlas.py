@@ -1,0 +1,93 @@
+"""The ATLAS trio's files: the table of models and losses, and the curves; the panels lie with the patients.
+
+Dice is that of a patient's whole volume, for each class by itself: over patients who have the class, and beside it how
+many have not, and what was drawn in them. Background is no class, and an empty slice counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from strokeseg_training.evaluate import charts
+from strokeseg_training.evaluate.published import Work
+from strokeseg_training.evaluate.tables import HASHES, to_csv
+from strokeseg_training.prepare.storage import write_text
+
+_COLUMNS = ("model", "loss", "class", "patients_with_class", "dice", "dice_low", "dice_high", "dice_median",
+            "lesion_f1", "patients_without_class", "false_positive_ml_without_class", *HASHES)  # fmt: skip
+
+
+def write(work: Work) -> list[Path]:
+    """All files.
+
+    Raises:
+        OSError: One cannot be written.
+    """
+    rows = [row for evaluation in work.evaluations for row in _rows(evaluation)]
+    table, page = work.folder / "results_table.csv", work.folder / "results_table.md"
+    write_text(table, to_csv(_COLUMNS, [["" if r[c] is None else r[c] for c in _COLUMNS] for r in rows]))
+    write_text(page, "\n".join(_by_loss(rows)) + "\n")
+    written = [table, page]
+    if work.run is not None:
+        run = work.run
+        for column, label in (("dice", "Dice"), ("loss", "loss")):
+            lines = {
+                f"{name} {key}": (columns["step"], columns[key])
+                for name, columns in (("training", run.train), ("validation", run.validation))
+                for key in columns
+                if key == column or key.startswith(f"{column}_")
+            }
+            title = f"{work.results.card.name}, loss: {work.loss}"
+            figure = charts.curves(lines, label, title=title)
+            written.append(charts.save(figure, work.folder / f"{column}_curve.png", work.results.note))
+    return written
+
+
+def _rows(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    about = evaluation["about"]
+    for name, table in evaluation["tables"].items():
+        ill, well = table["lesion_positive"], table["reference_empty"]
+        dice = ill["statistics"]["dice"]
+        low, high = dice["mean_interval"] or (None, None)
+        yield {
+            "model": about["model"],
+            "loss": evaluation["loss"],
+            "class": name,
+            "patients_with_class": ill["patients"],
+            "dice": dice["mean"],
+            "dice_low": low,
+            "dice_high": high,
+            "dice_median": dice["median"],
+            "lesion_f1": ill["statistics"]["lesion_f1"]["mean"],
+            "patients_without_class": well["patients"],
+            "false_positive_ml_without_class": well["statistics"]["false_positive_ml"]["mean"],
+            **{h: about[h] for h in HASHES},
+        }
+
+
+def _by_loss(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """A table a class: models down, losses across."""
+    models, losses = (list(dict.fromkeys(str(r[k]) for r in rows)) for k in ("model", "loss"))
+    for name in dict.fromkeys(r["class"] for r in rows):
+        yield f"Dice of '{name}', mean over patients who have it (95 % interval)"
+        yield ""
+        yield "| model | " + " | ".join(losses) + " |"
+        yield "|---" * (len(losses) + 1) + "|"
+        for model in models:
+            own = [r for r in rows if (r["model"], r["class"]) == (model, name)]
+            cells = [_cell([r for r in own if r["loss"] == loss]) for loss in losses]
+            yield f"| {model} | " + " | ".join(cells) + " |"
+        yield ""
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+    return "; ".join(
+        "no patient has it"
+        if r["dice"] is None
+        else f"{r['dice']:.4f}"
+        + ("" if r["dice_low"] is None else f" ({r['dice_low']:.4f} to {r['dice_high']:.4f})")
+        + f", n = {r['patients_with_class']}"
+        for r in rows
+    )
