@@ -33,17 +33,24 @@ class StrokeSeg(ScriptedLoadableModule):
             '<a href="https://github.com/StrokeSeg/SlicerStrokeSeg">Documentation</a>'
         )
         parent.acknowledgementText = _("StrokeSeg stands on 3D Slicer, OpenVINO, PyTorch and MONAI.")
-        slicer.app.connect("startupCompleted()", atStart)
+        slicer.app.connect("startupCompleted()", offer)
 
 
-def atStart() -> None:
-    """Offer the sample and the terms of segments; an incomplete installation is told by the panel."""
+_offered = False
+
+
+def offer() -> None:
+    """Offer the sample and the terms of segments, once; an incomplete installation is told by the panel."""
+    global _offered  # noqa: PLW0603  of this Slicer, not of one panel
+    if _offered:
+        return
     try:
         engine_path.add()
         from StrokeSegLib import sample_data, terminology
 
         terminology.loadTerminologies()
         sample_data.register()
+        _offered = True
     except Exception:  # Slicer's start must not end here
         logging.exception("StrokeSeg is not complete; its panel says what is missing.")
 
@@ -64,6 +71,7 @@ class StrokeSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """Build the panel; without the packages only what is missing."""
         ScriptedLoadableModuleWidget.setup(self)
+        offer()  # a module that was added to a running Slicer has missed its start
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/StrokeSeg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)

@@ -23,7 +23,7 @@ from strokeseg.case import Case
 from strokeseg.errors import InputError
 from strokeseg.events import Monitor
 from strokeseg.lesions import Lesion, find_lesions, lesions_csv, total_volume_ml
-from strokeseg.models import ModelCard, ModelStore
+from strokeseg.models import ModelCard, ModelStore, automatic_model
 from strokeseg.postprocess import decide, decide_argmax
 from strokeseg.predict import Asked, check_asked, predict
 from strokeseg.prepare import Prepared, prepare
@@ -209,6 +209,8 @@ def segment(
     """
     monitor = monitor or Monitor()
     card = choose_model(case, model)
+    if model == "auto" and card.status == "experimental":
+        monitor.warn("experimental_model", f"The model '{card.name}' is experimental: check every lesion yourself.")
     if card.decision.rule == "argmax" and threshold is not None:
         raise InputError(
             "The threshold cannot be used.",
@@ -335,13 +337,9 @@ def choose_model(case: Case, model: str = "auto", store: ModelStore | None = Non
     store = store or ModelStore()
     if model != "auto":
         return store.card(model)
-    roles = set(case.roles)
-    diffusion = {"dwi", "adc"} <= roles or {"dwi", "b0"} <= roles
-    wanted = ["dwi-adc", "adc-threshold"] if diffusion else ["t1"] if "t1" in roles and "dwi" not in roles else []
-    at_hand = set(store.names())
-    for name in wanted:
-        if name in at_hand:
-            return store.card(name)
+    found = automatic_model(case.roles, store.names())
+    if found is not None:
+        return store.card(found)
     choices = "; ".join(f"{c.name} needs {' and '.join(r.upper() for r in c.required_roles)}" for c in store.cards())
     raise InputError(
         "No model works with these scans.",

@@ -28,7 +28,7 @@ def summary(card: ModelCard) -> str:
 
 
 def full(card: ModelCard) -> str:
-    """HTML of everything that a reader must know to trust it."""
+    """HTML for the section About: what the section Model does not say."""
     rows = {
         _("Name"): f"{card.name} {card.version}",
         _("Title"): card.title,
@@ -37,9 +37,13 @@ def full(card: ModelCard) -> str:
         _("Network"): card.network,
         _("Threshold"): f"{card.decision.threshold:g}" if card.decision.rule == "threshold" else card.decision.rule,
         _("Smallest lesion"): f"{card.minimum_lesion_ml:g} ml",
-        _("Origin"): _pairs(card.origin),
     }
-    return _lines([f"{name}: {value}" for name, value in rows.items()]) + "<br>" + summary(card)
+    known = {"recipe": _("Recipe"), "data": _("Data"), "licence": _("Licence"), "license": _("Licence")}
+    for name, value in card.origin.items():
+        title = known.get(name, name.replace("_", " ").capitalize())
+        rows[title] = _plain(value).replace(": ", ", ")
+    lines = [f"{name}: {value}" for name, value in rows.items()]
+    return _lines([*lines, _("What it takes, what was measured and its limits: see the section Model.")])
 
 
 def _status(card: ModelCard) -> str:

@@ -1,11 +1,13 @@
 """One call from a script or Slicer's Python console: volumes in, segmentation and table out.
 
+    import SampleData
     from StrokeSegLib import segmentVolumes
 
-    dwi, adc = slicer.util.getNode("dwi"), slicer.util.getNode("adc")
+    dwi, adc, t1 = SampleData.downloadSamples("StrokeSegSyntheticPatient")  # or slicer.util.getNode("..."), ...
     result = segmentVolumes(dwi=dwi, adc=adc)
     print(f"{result.volumeMl:.1f} ml in {len(result.lesions)} lesions")
 
+The sample comes from the extension's own files, nothing is downloaded.
 No window ever opens. What cannot be done is raised as an error with three parts: what happened, why, what to do next.
 Slicer goes on answering during a run. The worker is kept for the next call, see `closeWorker`.
 """

@@ -61,6 +61,8 @@ class DisplayControls:
         self._ui.editorButton.toolTip = (
             _("Correct the lesions by hand") if windows else _("There is no window to open it in")
         )
+        for name in ("mapOpacityLabel", "mapOpacitySlider"):
+            getattr(self._ui, name).enabled = self._ui.mapCombo.currentIndex > 0
         uncertainty = nodes.uncertainty is not None
         self._ui.mapCombo.toolTip = (
             _("A coloured map over the slices")

@@ -11,7 +11,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 _HERE = Path(__file__).resolve().parent
+# The interpreter itself before its launcher, as Slicer starts its own scripted command-line modules: in the environment
+# of a running Slicer it needs no launcher. That would stand between the panel and the worker's standard input, and put
+# the packages that are installed in Slicer in front of the module's own engine.
+_SLICERS_PYTHONS = ("python-real", "PythonSlicer")
 # Of Slicer's variables those that lead another Python to Slicer's own libraries.
 _SLICERS_OWN = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -31,8 +37,10 @@ def folder() -> Path:
     spec = find_spec("strokeseg")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
-            "The engine of StrokeSeg is missing: no folder 'strokeseg' beside the module, in 'StrokeSegExtension', or "
-            "among Python's packages. Install StrokeSeg again."
+            _(
+                "The engine of StrokeSeg is missing: no folder 'strokeseg' beside the module, in 'StrokeSegExtension', "
+                "or among Python's packages. Install StrokeSeg again."
+            )
         )
     return Path(next(iter(spec.submodule_search_locations))).resolve().parent
 
@@ -71,16 +79,16 @@ def pythonExecutable(chosen: str = "") -> Path:
     if chosen:
         path = Path(chosen).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(
-                f"The chosen Python '{chosen}' is not there. Choose another one, or leave it empty."
-            )
+            text = _("The chosen Python '{path}' is not there. Choose another one, or leave it empty.")
+            raise FileNotFoundError(text.format(path=chosen))
         return path
-    launcher = shutil.which("PythonSlicer")
-    if launcher is not None:
-        return Path(launcher)
+    for name in _SLICERS_PYTHONS:
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
     if sys.executable and Path(sys.executable).stem.lower().startswith("python"):
         return Path(sys.executable)
-    raise FileNotFoundError("PythonSlicer was not found. Choose a Python in which StrokeSeg is installed.")
+    raise FileNotFoundError(_("Slicer's Python was not found. Choose a Python in which StrokeSeg is installed."))
 
 
 def workerCommand(chosen: str = "") -> list[str]:

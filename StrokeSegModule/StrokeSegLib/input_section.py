@@ -15,7 +15,7 @@ from strokeseg.errors import StrokeSegError
 from . import loading
 from . import parameters as fields
 from .drop_files import DropFiles
-from .model_choice import listed
+from .model_choice import listed, rolesUsed
 from .panel_logic import PanelLogic, showInSlices
 from .widget_text import say
 
@@ -57,12 +57,15 @@ class InputSection:
         if not busy:
             self._logic.refreshFindings(parameters)
         given = fields.nodesByRole(parameters)
+        card = self._logic.card(parameters)
+        # What is wrong with a volume that the model does not look at is no news.
+        told = set(given) if card is None else rolesUsed(card, given)
         for role in fields.ROLES:
             severity, sentences = self._logic.findings.get(role, ("", ""))
             marks = {"warning": _("Note: {text}"), "error": _("Not usable: {text}")}
             text = marks.get(severity, "{text}").format(text=sentences)
-            say(getattr(self._ui, f"{role}Line"), text if role in given else "")
-            getattr(self._ui, f"{role}Need").text = self._logic.models.need(parameters.model, given, role)
+            say(getattr(self._ui, f"{role}Line"), text if role in told else "")
+            say(getattr(self._ui, f"{role}Need"), self._logic.models.need(parameters.model, given, role))
         say(self._ui.inputMessage, self._message)
 
     def load(self, paths: list[str]) -> None:

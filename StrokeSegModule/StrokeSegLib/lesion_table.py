@@ -19,11 +19,12 @@ from .segments import imageOf, ownMask
 
 # Names of columns are the same as in lesions.csv; they are in people's saved scenes and scripts.
 LABEL, VOLUME, SIDE, HINT = "label", "volume_ml", "side", "hint"
+_ADC_MEAN, _ADC_MIN = "adc_mean_1e-3_mm2_per_s", "adc_min_1e-3_mm2_per_s"
 CENTROID = ("centroid_r_mm", "centroid_a_mm", "centroid_s_mm")
 _DIGITS = {
     VOLUME: 3,
-    "adc_mean_1e-3_mm2_per_s": 2,
-    "adc_min_1e-3_mm2_per_s": 2,
+    _ADC_MEAN: 2,
+    _ADC_MIN: 2,
     "adc_below_0.62_ml": 3,
     "dwi_mean": 1,
     "probability_mean": 2,
@@ -40,11 +41,11 @@ def columnTitles() -> dict[str, str]:
         LABEL: _("#"),
         VOLUME: _("Volume (ml)"),
         SIDE: _("Side"),
-        "adc_mean_1e-3_mm2_per_s": _("ADC mean (10⁻³ mm²/s)"),
-        "adc_min_1e-3_mm2_per_s": _("ADC min (10⁻³ mm²/s)"),
-        "adc_below_0.62_ml": _("ADC < 0.62 (ml)"),
+        _ADC_MEAN: _("ADC mean"),
         "probability_mean": _("Probability"),
         HINT: _("Hint"),
+        _ADC_MIN: _("ADC min"),
+        "adc_below_0.62_ml": _("ADC < 0.62 (ml)"),
         "dwi_mean": _("DWI mean"),
         "voxels": _("Voxels"),
         "centroid_r_mm": _("Centre R (mm)"),
@@ -62,6 +63,9 @@ def writeRows(tableNode: Any, lesions: Sequence[Lesion]) -> None:
     for name, title in titles.items():
         tableNode.AddColumn(_column(name, [row[name] for row in ordered]))
         tableNode.SetColumnTitle(name, title)
+        if name in (_ADC_MEAN, _ADC_MIN):
+            # In the tool tip: in the heads it would leave no room for the other columns.
+            tableNode.SetColumnUnitLabel(name, "10⁻³ mm²/s")
     tableNode.SetUseColumnTitleAsColumnHeader(True)
     tableNode.EndModify(modified)
 

@@ -11,9 +11,13 @@ from slicer.i18n import tr as _
 
 from strokeseg.errors import InputError
 
+from .roles import isGrey
+
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr")
 _DICOM = (".dcm", ".dicom", ".ima", "")
 _MODALITY = "0008,0060"
+# More is a data set, not a patient: Slicer would load for an hour and run out of memory.
+_MOST_VOLUMES = 60
 
 
 def fileFilter() -> str:
@@ -38,16 +42,19 @@ def load(paths: Iterable[str | Path]) -> tuple[list[Any], list[str]]:
         if not path.exists():
             problems.append(_("'{name}' is not there.").format(name=path.name))
             continue
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        inside = _inside(path)
         volumes = [p for p in inside if p.name.lower().endswith(EXTENSIONS)]
-        # A header and its voxels are one volume.
-        files += [p for p in volumes if not (p.suffix == ".nii" and p.with_suffix(".hdr") in volumes)]
         series = [p for p in inside if p not in volumes and _isDicom(p)]
+        if len(volumes) > _MOST_VOLUMES:
+            text = _("'{name}' holds {count} volumes: it was not loaded. Choose the folder of one patient.")
+            problems.append(text.format(name=path.name, count=len(volumes)))
+            continue
+        files += volumes
         dicom += series
         if not volumes and not series:
             problems.append(_("'{name}' holds no volume that Slicer reads.").format(name=path.name))
     nodes: list[Any] = []
-    for file in files:
+    for file in dict.fromkeys(files):
         try:
             nodes.append(slicer.util.loadVolume(str(file), {"show": False}))
         except RuntimeError:
@@ -57,7 +64,18 @@ def load(paths: Iterable[str | Path]) -> tuple[list[Any], list[str]]:
             nodes += _loadDicom(dicom)
         except InputError as error:
             problems.append(str(error))
-    return [node for node in nodes if node.IsA("vtkMRMLScalarVolumeNode")], problems
+    grey = [node for node in nodes if isGrey(node)]
+    others = [node.GetName() for node in nodes if node not in grey]
+    problems += [_("'{name}' has several values a voxel: no scan.").format(name=name) for name in others]
+    return grey, problems
+
+
+def _inside(path: Path) -> list[Path]:
+    """The files of a folder and of all below it, but for hidden ones: macOS puts one beside each that it copies."""
+    if not path.is_dir():
+        return [path]
+    found = [p for p in path.rglob("*") if p.is_file()]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts))
 
 
 def _loadDicom(files: list[Path]) -> list[Any]:
@@ -70,8 +88,9 @@ def _loadDicom(files: list[Path]) -> list[Any]:
             _("Slicer's DICOM database is not open."),
             _("Open the module DICOM once, then load the files again."),
         )
-    for folder in sorted({file.parent for file in files}):
-        DICOMUtils.importDicom(str(folder), database)
+    folders = {file.parent for file in files}
+    for folder in sorted(folder for folder in folders if not folders & set(folder.parents)):
+        DICOMUtils.importDicom(str(folder), database)  # and all below it
     wanted = {file.resolve() for file in files}
     nodes = []
     for series in _series(database):

@@ -7,13 +7,10 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from strokeseg.models import ModelCard, ModelStore
+from strokeseg.models import ModelCard, ModelStore, automatic_model
 
 from .parameters import AUTOMATIC
 from .result_nodes import isOurs
-
-# As `strokeseg.segmentation.choose_model` has it, which the panel may not import.
-_FOR_DIFFUSION, _FOR_T1 = ("dwi-adc", "adc-threshold"), ("t1",)
 
 
 class ModelChoice:
@@ -31,20 +28,17 @@ class ModelChoice:
 
     def card(self, name: str, roles: Iterable[str]) -> ModelCard | None:
         """The card of a model; ``auto`` is the best one for these roles. None where there is none."""
-        if name != AUTOMATIC:
-            return self.cards.get(name)
-        given = set(roles)
-        wanted: tuple[str, ...]
-        if {"dwi", "adc"} <= given or {"dwi", "b0"} <= given:
-            wanted = _FOR_DIFFUSION
-        else:
-            wanted = _FOR_T1 if "t1" in given and "dwi" not in given else ()
-        return next((self.cards[name] for name in wanted if name in self.cards), None)
+        found = automatic_model(roles, self.cards) if name == AUTOMATIC else name
+        return None if found is None else self.cards.get(found)
 
     def need(self, name: str, roles: Iterable[str], role: str) -> str:
         """What stands beside a role's selector."""
         given = set(roles)
         card = self.card(name, given)
+        if card is None and name == AUTOMATIC:
+            # Nothing fits yet: what any model could take.
+            known = {i.role for other in self.cards.values() for i in other.inputs}
+            return _("may be used") if role in known else _("not used")
         if card is None:
             return ""
         if role in missingRoles(card, given) or (role in card.required_roles and role in given):

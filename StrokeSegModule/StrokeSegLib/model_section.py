@@ -45,14 +45,13 @@ class ModelSection:
         if parameters is None:
             return
         card = self._logic.card(parameters)
-        automatic = _("Automatic")
-        if parameters.model == AUTOMATIC and card is not None:
-            automatic = _("Automatic: {title}").format(title=card.title)
-        models = [(automatic, AUTOMATIC), *((c.title, name) for name, c in self._logic.models.cards.items())]
+        models = [(_("Automatic"), AUTOMATIC), *((c.title, name) for name, c in self._logic.models.cards.items())]
         self._fill(self._ui.modelCombo, models, parameters.model)
         self._fill(self._ui.deviceCombo, self._deviceRows(), parameters.device)
         if card is not None:
-            say(self._ui.modelText, card_text.summary(card))
+            # Said here, for the box is too narrow for a title.
+            taken = paragraphs([_("Takes: {title}.").format(title=card.title)]) + "<br>"
+            say(self._ui.modelText, (taken if parameters.model == AUTOMATIC else "") + card_text.summary(card))
         else:
             fitting = [_("No model fits the chosen volumes yet.")] if not self._logic.models.problems else []
             say(self._ui.modelText, paragraphs([*fitting, *self._logic.models.problems]))
@@ -72,8 +71,9 @@ class ModelSection:
         greeting = self._logic.run.link.greeting
         if greeting is None:
             return ""
-        names = ", ".join(str(name) for name in greeting.get("runtimes") or ())
-        return _("The worker has: {runtimes}.").format(runtimes=names)
+        # The rule without weights needs no library.
+        names = ", ".join(str(name) for name in greeting.get("runtimes") or () if name != "threshold")
+        return _("The worker has: {runtimes}.").format(runtimes=names) if names else ""
 
     def _fill(self, combo: Any, rows: list[tuple[str, str]], current: str) -> None:
         if current not in [value for _text, value in rows]:
@@ -95,7 +95,7 @@ class ModelSection:
         self._parameters().device = str(self._ui.deviceCombo.itemData(index))
 
     def _onPython(self, path: str) -> None:
-        self._logic.usePython(path)
+        self._logic.usePythonSoon(path)
 
     def _onKeepWorker(self, keep: bool) -> None:
         self._logic.settings.setValue("keepWorker", bool(keep))

@@ -68,7 +68,8 @@ class Panel:
         if parameters is None:
             self.result.clear()
         else:
-            self._guiTag = parameters.connectGui(self._ui)
+            # Slicer's connectGui gives no tag, so that it could not be disconnected.
+            self._guiTag = parameters.connectParametersToGui(_bound(self._ui))
         self.refresh()
 
     def enter(self) -> None:
@@ -113,6 +114,7 @@ class Panel:
         self._closed = True
         self._guessing.stop()
         self.run.disconnect()
+        self.logic.settle()
         self.logic.run.onChanged = lambda: None
         self.logic.run.onShown = lambda _nodes: None
         self.logic.onRefresh = lambda: None
@@ -142,3 +144,9 @@ class Panel:
         free = self.parameters is not None and not self.logic.run.busy and not slicer.mrmlScene.IsBatchProcessing()
         if free and not nodesByRole(self.parameters):
             self.logic.guess(self.parameters)
+
+
+def _bound(ui: Any) -> dict[str, Any]:
+    """Parameter to the widget that the form ties to it."""
+    found = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    return {name: widget for name, widget in found.items() if name}

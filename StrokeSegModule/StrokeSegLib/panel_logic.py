@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -13,11 +14,13 @@ from strokeseg.models import ModelCard
 
 from . import parameters as fields
 from . import requirements, roles, sample_data
-from .model_choice import ModelChoice, rolesUsed, whyNot
+from .model_choice import ModelChoice, missingRoles, rolesUsed, whyNot
 from .placement import ijkToWorld
 from .result_nodes import ResultNodes, nodesOf, resultFor
 from .run import Run
 from .settings import Settings
+
+_TYPING_MILLISECONDS = 500  # after the last letter of a path
 
 
 class PanelLogic:
@@ -40,11 +43,28 @@ class PanelLogic:
         self._lookedAt: tuple[Any, ...] = ()
         self.onRefresh: Callable[[], None] = lambda: None
         self.missing: list[str] = []
+        self._python: str | None = None
+        self._typing = qt.QTimer()
+        self._typing.setSingleShot(True)
+        self._typing.setInterval(_TYPING_MILLISECONDS)
+        self._typing.connect("timeout()", self.settle)
         self.lookForPackages()
 
     def lookForPackages(self) -> None:
         """Look again which packages are missing; of another Python only the worker itself can tell."""
         self.missing = [] if self.settings.value("pythonExecutable") else requirements.missingHere()
+
+    def usePythonSoon(self, path: str) -> None:
+        """`usePython` once the path has stayed as it is for a while: each letter would end the worker."""
+        self._python = path
+        self._typing.start()
+
+    def settle(self) -> None:
+        """Do now what waits for the end of typing."""
+        self._typing.stop()
+        path, self._python = self._python, None
+        if path is not None:
+            self.usePython(path)
 
     def usePython(self, path: str) -> None:
         """Change the worker's Python; "" is Slicer's own."""
@@ -88,6 +108,7 @@ class PanelLogic:
         Returns:
             Why it was not begun; "" where it was.
         """
+        self.settle()
         self.refreshFindings(parameters)
         reason = _("A run is going on.") if self.run.busy else self.whyNot(parameters)
         if reason:
@@ -124,10 +145,15 @@ class PanelLogic:
         return found
 
     def loadSample(self, parameters: Any) -> dict[str, Any]:
-        """Load the synthetic patient and choose it; raises as `sample_data.load` does."""
+        """Load the synthetic patient and choose it; raises as `sample_data.load` does.
+
+        The model stays as it is where it can run on the patient.
+        """
         found = sample_data.load()
         self.choose(parameters, found)
-        parameters.model = fields.AUTOMATIC
+        card = self.models.card(parameters.model, found)
+        if card is None or missingRoles(card, found):
+            parameters.model = fields.AUTOMATIC
         showInSlices(found["dwi"])
         return found
 

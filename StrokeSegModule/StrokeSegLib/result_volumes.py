@@ -13,7 +13,11 @@ _LOWEST_SHOWN = 0.05
 
 
 def paintMap(volumeNode: Any) -> None:
-    """Colour, range 0 to 1 and see-through background for a map that has no display yet."""
+    """Colour, range 0 to 1 and see-through background for a map that has no display yet.
+
+    Best done before the map has its voxels: as long as a display is on automatic it looks through all of them for a
+    range of its own, which takes a large map a tenth of a second.
+    """
     if volumeNode.GetDisplayNode() is not None:
         return
     volumeNode.CreateDefaultDisplayNodes()

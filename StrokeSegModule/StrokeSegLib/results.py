@@ -5,7 +5,7 @@ Only what a run of ours made is ever replaced; what the user added to the segmen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from strokeseg.models import ModelCard
 
 from . import result_files, snapshots
 from .lesion_table import writeRows
-from .placement import Matrix, ijkToLocal, localCovector, vtkMatrixOf
+from .nifti_files import NiftiReading
+from .placement import Matrix, ijkToLocal, localCovector, ontoGridOf, vtkMatrixOf
 from .result_files import ResultFiles
 from .result_nodes import (
     CURRENT,
@@ -39,6 +40,35 @@ from .result_volumes import paintMap
 from .segments import replaceOwnSegments
 
 _MAPS = {PROBABILITY: result_files.PROBABILITY, UNCERTAINTY: result_files.UNCERTAINTY}
+# Of reading, between two turns of Slicer's loop; the bar for all that is done in one turn of a run is 50 ms.
+_STEP_SECONDS = 0.01
+
+
+class _Files(ResultFiles):
+    """The files of a run, whose images are read a little at a time."""
+
+    def __init__(self, result: Mapping[str, Any] | str | Path) -> None:
+        super().__init__(result)
+        self._images: dict[str, tuple[NDArray[Any], Matrix]] = {}
+
+    def reading(self) -> Iterator[None]:
+        """Read the images that are there; yields between pieces."""
+        for name in (result_files.MASK, *_MAPS.values()):
+            if self.has(name):
+                reading = NiftiReading(self._paths[name], np.uint8 if name == result_files.MASK else np.float32)
+                try:
+                    while not reading.step(_STEP_SECONDS):
+                        yield
+                finally:
+                    reading.close()
+                self._images[name] = reading.array, reading.affine
+                yield
+
+    def onGridOf(self, volumeNode: Any, name: str) -> NDArray[Any]:
+        """As of the base, of what `reading` has read."""
+        if name not in self._images:
+            return super().onGridOf(volumeNode, name)  # which says that it is not there
+        return ontoGridOf(volumeNode, *self._images[name])
 
 
 class SceneResults:
@@ -72,11 +102,38 @@ class SceneResults:
             referenceNode: The volume of the card's reference role.
             card: The model that was used.
             inputs: Role to volume node of the run; the table takes ADC and DWI from them when the threshold is moved.
+                Those that were removed from the scene meanwhile are left out.
 
         Raises:
             InputError: A file is missing or damaged, the volume was moved since, or its transform is not rigid.
         """
-        files = ResultFiles(result)
+        showing = self.showing(result, referenceNode, card, inputs)
+        while True:
+            try:
+                next(showing)
+            except StopIteration as shown:
+                nodes: ResultNodes = shown.value
+                return nodes
+
+    def showing(
+        self,
+        result: Mapping[str, Any] | str | Path,
+        referenceNode: Any,
+        card: ModelCard,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Generator[None, None, ResultNodes]:
+        """`show` in pieces, for whoever must not hold up Slicer while large files are read.
+
+        Between the pieces anything may happen to the scene; all that is done to it is done in the last piece. One that
+        is not wanted any more is closed, or just forgotten.
+
+        Yields:
+            Nothing, after a hundredth of a second's reading or so.
+        """
+        files = _Files(result)
+        yield from files.reading()
+        self._refuseRemoved(referenceNode)
+        there = {role: node for role, node in (inputs or {}).items() if node.GetScene() is not None}
         mask = files.onGridOf(referenceNode, result_files.MASK)
         maps = {role: files.onGridOf(referenceNode, name) for role, name in _MAPS.items() if files.has(name)}
         plane = localCovector(referenceNode, *files.midplane)
@@ -92,11 +149,21 @@ class SceneResults:
         self._place(nodes.segmentation, referenceNode)
         replaceOwnSegments(nodes.segmentation, mask, geometry, card.classes)
         memory.write(nodes.segmentation)
-        self._refer(nodes.segmentation, referenceNode, {card.reference_role: referenceNode, **(inputs or {})})
+        self._refer(nodes.segmentation, referenceNode, {card.reference_role: referenceNode, **there})
         writeRows(self._part(nodes, TABLE, referenceNode), lesions)
         for role in _MAPS:
             self._map(nodes, role, referenceNode, maps.get(role), geometry)
         return ResultNodes.of(nodes.segmentation)
+
+    def _refuseRemoved(self, referenceNode: Any) -> None:
+        if referenceNode.GetScene() is None:
+            raise InputError(
+                _("The result cannot be shown."),
+                _("The volume '{name}' was removed from the scene during the run.").format(
+                    name=referenceNode.GetName()
+                ),
+                _("Load it again, and run again."),
+            )
 
     def undo(self, nodes: ResultNodes) -> ResultNodes:
         """Show the previous result again and hide the present one in its place; undone twice, all is as before.
@@ -184,5 +251,6 @@ class SceneResults:
             return
         node = self._part(nodes, role, referenceNode)
         node.SetIJKToRASMatrix(vtkMatrixOf(geometry))
-        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array.T, dtype=np.float32))
+        # Before the voxels come: see there.
         paintMap(node)
+        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array.T, dtype=np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,30 +11,14 @@ from slicer.i18n import tr as _
 
 from strokeseg.checks import Finding, check_inputs
 from strokeseg.errors import InputError
+from strokeseg.models import INPUT_ROLES as ROLES
+from strokeseg.models import names_no_scan, roles_in_name
 
 from .placement import arrayOf, ijkToWorld
 from .result_nodes import isOurs
 from .sample_data import B_VALUE
 
-ROLES = ("dwi", "adc", "t1", "flair", "b0")
-
 _SERIES, _PROTOCOL, _IMAGE_TYPE, _MODALITY, _B = "0008,103E", "0018,1030", "0008,0008", "0008,0060", "0018,9087"
-# Words of names, the same as the engine's for files. An exponential ADC is dark in fluid: no ADC map. Masks and maps
-# of tissue, of the field or of a model are no input at all.
-_NO_INPUT = re.compile(
-    r"eadc|expadc|exponential|eapp|pred|predicted|predictions?|prob|probability|probabilities|probseg|uncertainty|entropy"
-    r"|overlay|fieldmap|phase|phasediff|sbref|inv[12]?|t1map|wm|gm|csf|tissue|ventricles?|aseg|aparc|affine"
-    r"|\w*mask|msk|labels?|seg|dseg|segmentation|gt|groundtruth|truth|annotations?|reference|roi|\w*(lesion|infarct)\w*"
-)
-_WORDS = {
-    "adc": re.compile(r"d?adc(map)?\d*|apparent"),
-    "b0": re.compile(r"b=?0+|s0|nodif|lowb"),
-    "dwi": re.compile(r"(iso|s)?dwi\d*|trace\d*|tracew\d*|diff|diffusion|b=?[1-9]\d{2,3}"),
-    "flair": re.compile(r"(t2)?flair\d*|tirm"),
-    "t1": re.compile(r"t1(w|wi)?|unit1|(me)?mprage|mpr|mp2rage|f?spgr|bravo"),
-}
-_HIGH_B = re.compile(r"b=?[1-9]\d{2,3}")
-_FREE_ENTITIES = re.compile(r"(?:^|(?<=_))(?:sub|ses|space|run)-[a-z0-9+]+(?:_|$)")
 _SEVERITIES = ("info", "warning", "error")
 
 
@@ -44,12 +27,12 @@ def guessRole(node: Any) -> str | None:
 
     DICOM tags come first: the image type and the b-value say what a scanner made, names what somebody wrote.
     """
-    if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode") or isOurs(node):
+    if not isGrey(node) or node.IsA("vtkMRMLLabelMapVolumeNode") or isOurs(node):
         return None
     tags = _dicomTags(node)
     if tags.get(_MODALITY, "MR") not in ("MR", ""):
         return None
-    byName = _roleOfWords(_words(node.GetName() or ""))
+    byName = _roleInName(node.GetName() or "")
     if not tags:
         return byName
     byTags = _roleOfTags(tags)
@@ -64,6 +47,13 @@ def guessAll(nodes: Iterable[Any]) -> dict[str, Any]:
         if role is not None and (role not in found or _voxels(node) >= _voxels(found[role])):
             found[role] = node
     return {role: found[role] for role in ROLES if role in found}
+
+
+def isGrey(node: Any) -> bool:
+    """Whether a node is a volume of one value a voxel; MRML's classes do not tell: a vector volume is a scalar one."""
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        return False
+    return node.GetImageData() is None or node.GetImageData().GetNumberOfScalarComponents() == 1
 
 
 def inputFindings(nodesByRole: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -115,35 +105,23 @@ def _line(findings: list[Finding], array: Any, affine: Any) -> tuple[str, str]:
 
 def _roleOfTags(tags: Mapping[str, str]) -> str | None:
     """The role that tags tell; "" where they tell that it is no input, None where they tell nothing."""
-    words = _words(" ".join((tags.get(_IMAGE_TYPE, ""), tags.get(_SERIES, ""), tags.get(_PROTOCOL, ""))))
-    if any(_NO_INPUT.fullmatch(w) for w in words):
+    text = " ".join((tags.get(_IMAGE_TYPE, ""), tags.get(_SERIES, ""), tags.get(_PROTOCOL, "")))
+    if names_no_scan(text):
         return ""
-    kind = _words(tags.get(_IMAGE_TYPE, ""))
-    if "adc" in kind:
+    if roles_in_name(tags.get(_IMAGE_TYPE, "")) == ("adc",):
         return "adc"
     b = _number(tags.get(_B, ""))
-    byWords = _roleOfWords(words)
-    if byWords == "adc" or b is None:
-        return byWords
+    byText = _roleInName(text)
+    # Only of diffusion images does a b-value tell which they are; some scanners write 0 into all.
+    if b is None or byText in ("adc", "t1", "flair"):
+        return byText
     return "b0" if b < 100 else "dwi"
 
 
-def _roleOfWords(words: list[str]) -> str | None:
-    if any(_NO_INPUT.fullmatch(w) for w in words):
-        return None
-    found = {role for role, pattern in _WORDS.items() if any(pattern.fullmatch(w) for w in words)}
-    # An ADC map is often named after the DWI that it was computed from.
-    if "adc" in found:
-        found -= {"dwi", "b0"}
-    if {"b0", "dwi"} <= found:
-        found.discard("b0" if any(_HIGH_B.fullmatch(w) for w in words) else "dwi")
-    if "b0" in found and "map" in words:  # a map of the main field
-        found.discard("b0")
-    return found.pop() if len(found) == 1 else None
-
-
-def _words(text: str) -> list[str]:
-    return [w for w in re.split(r"[_\-.,()\[\]\s\\:/]+", _FREE_ENTITIES.sub("", text.lower())) if w]
+def _roleInName(text: str) -> str | None:
+    """The one role that a text tells; None where it tells none, several, or that it is no scan."""
+    found = roles_in_name(text)
+    return found[0] if len(found) == 1 and found[0] in ROLES else None
 
 
 def _dicomTags(node: Any) -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
-from strokeseg.errors import InputError, StrokeSegError
+from strokeseg.errors import StrokeSegError
 from strokeseg.models import ModelCard
 
 from .exchange import Exchange, VolumesWriting
@@ -52,6 +52,7 @@ class Run:
         warnings: Of the run, in order.
         cancelled: The last run was cancelled.
         result: What the last run gave.
+        timing: Stage to seconds of the last run, as the worker measured them.
         log: The last lines.
         onChanged: Called with nothing whenever something of this has changed.
         onShown: Called with the nodes when a result was shown.
@@ -73,12 +74,14 @@ class Run:
         self.warnings: list[str] = []
         self.cancelled = False
         self.result: ResultNodes | None = None
+        self.timing: dict[str, float] = {}
         self._began = self._ended = 0.0
         self._number = 0
         self._request = ""
         self._exchange: Exchange | None = None
         self._writing: VolumesWriting | None = None
         self._event: dict[str, Any] | None = None
+        self._showing: Generator[None, None, ResultNodes] | None = None
         self._nodes: dict[str, Any] = {}
         self._card: ModelCard | None = None
         self._options: dict[str, Any] = {}
@@ -122,7 +125,7 @@ class Run:
         self._nodes, self._card = dict(nodes), card
         self._options = {"model": card.name, **options}
         self.error, self.warnings, self.cancelled, self.result = None, [], False, None
-        self._event, self._request = None, ""
+        self._event, self._showing, self._request, self.timing = None, None, "", {}
         self._began = time.monotonic()
         self._go(SENDING)
         self._onLog(_("Run with {model}: {roles}.").format(model=card.name, roles=", ".join(sorted(nodes))))
@@ -130,7 +133,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run; it takes a second at most."""
-        if self.state == SENDING:
+        if self.state == SENDING or (self.state == SHOWING and self.result is None):
             self.cancelled = True
             self._finish()
         elif self.state == RUNNING:
@@ -152,8 +155,19 @@ class Run:
         number = self._number
 
         def now() -> None:
-            if number == self._number and self.busy:
+            if number != self._number or not self.busy:
+                return
+            try:
                 call()
+            except StrokeSegError as error:
+                self._fail(error.title, error.cause, error.next_step)
+            except Exception as error:
+                self._fail(
+                    _("Something went wrong inside StrokeSeg."),
+                    f"{type(error).__name__}: {error}",
+                    _("Please report it with the details that About copies, and run again."),
+                )
+                raise  # Slicer's log keeps where it was
 
         qt.QTimer.singleShot(0, now)
 
@@ -167,26 +181,18 @@ class Run:
             self._exchange = Exchange()
             self._writing = VolumesWriting(self._nodes, self._exchange)
         except OSError as error:
-            self._onError(
+            self._fail(
                 _("The volumes cannot be handed over."),
                 _("The folder for temporary files refuses: {reason}.").format(reason=error.strerror),
                 _("Make room on the disk, or set another temporary folder in Slicer's settings."),
             )
-            self._finish()
-        except StrokeSegError as error:
-            self._fail(error)
         else:
             self._later(self._write)
 
     def _write(self) -> None:
         assert self._writing is not None
         assert self._exchange is not None
-        try:
-            complete = self._writing.step()
-        except StrokeSegError as error:
-            self._fail(error)
-            return
-        if not complete:
+        if not self._writing.step():
             self._later(self._write)
             return
         number = self._number
@@ -240,26 +246,34 @@ class Run:
         assert card is not None
         assert event is not None
         reference = self._nodes[card.reference_role]
+        self.timing = {stage: float(seconds) for stage, seconds in (event.get("seconds") or {}).items()}
+        self._showing = SceneResults(reference.GetScene()).showing(event, reference, card, self._nodes)
+        self._showOn()
+
+    def _showOn(self) -> None:
+        """A piece at a time; only the last one touches the scene."""
+        assert self._showing is not None
         try:
-            if reference.GetScene() is None:
-                raise InputError(
-                    _("The result cannot be shown."),
-                    _("The volume '{name}' was removed from the scene during the run.").format(
-                        name=reference.GetName()
-                    ),
-                    _("Load it again, and run again."),
-                )
-            alive = {role: node for role, node in self._nodes.items() if node.GetScene() is not None}
-            self.result = SceneResults(reference.GetScene()).show(event, reference, card, alive)
-        except StrokeSegError as error:
-            self._fail(error)
-            return
+            next(self._showing)
+        except StopIteration as shown:
+            self.result = shown.value
+            self._later(self._hasShown)
+        else:
+            self._later(self._showOn)
+
+    def _hasShown(self) -> None:
+        """In a turn of its own: to remove the files takes its time, too."""
+        result = self.result
+        assert result is not None
+        if self.timing:
+            stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.timing.items())
+            self._onLog(_("Seconds in the worker's stages: {stages}.").format(stages=stages))
         self._onLog(_("Done in {seconds:.1f} s.").format(seconds=self.seconds))
         self._finish()
-        self.onShown(self.result)
+        self.onShown(result)
 
-    def _fail(self, error: StrokeSegError) -> None:
-        self._onError(error.title, error.cause, error.next_step)
+    def _fail(self, title: str, cause: str, nextStep: str) -> None:
+        self._onError(title, cause, nextStep)
         self._finish()
 
     def _finish(self) -> None:
@@ -267,9 +281,11 @@ class Run:
         self.state, self.stage, self.percent = IDLE, "", 0
         if self._writing is not None:
             self._writing.close()
+        if self._showing is not None:
+            self._showing.close()
         if self._exchange is not None:
             self._exchange.close()
-        self._writing = self._exchange = self._event = None
+        self._writing = self._exchange = self._event = self._showing = None
         if not self._settings.value("keepWorker") and self.link.running:
             self.link.shutdown()
         self.onChanged()

@@ -21,6 +21,8 @@ from .result_nodes import nodesOf
 CATEGORY = "StrokeSeg"
 SAMPLE = "StrokeSegSyntheticPatient"
 ROLES = ("dwi", "adc", "t1")
+# Of the pictures of results none is installed.
+_ICON = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "StrokeSeg.png"
 SYNTHETIC, B_VALUE = "StrokeSeg.Synthetic", "StrokeSeg.BValue"
 
 
@@ -47,7 +49,7 @@ def register() -> None:
         nodeNames=list(nodeNames().values()),
         checksums=[f"SHA256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files],
         loadFileType="VolumeFile",
-        thumbnailFileName=str(resource_path("Screenshots", "overlay.png")),
+        thumbnailFileName=str(_ICON),
     )
 
 
@@ -78,6 +80,11 @@ def _loaded(role: str, bValue: float) -> Any:
             _("Slicer could not read '{file}'.").format(file=path.name),
             _("Install StrokeSeg again; the log has the details."),
         ) from error
+    # As Slicer does with its own samples: saving the scene must not write into the extension's folder.
+    storage = node.GetStorageNode()
+    if storage is not None:
+        slicer.mrmlScene.RemoveNode(storage)
+        node.SetAndObserveStorageNodeID(None)
     node.SetAttribute(SYNTHETIC, role)
     if role == "dwi":
         node.SetAttribute(B_VALUE, f"{bValue:g}")

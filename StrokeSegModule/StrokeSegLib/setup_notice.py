@@ -37,7 +37,7 @@ class SetupNotice:
             missing: Names of packages.
             problem: What else is wrong: nothing works before that is mended.
         """
-        self._command = "" if problem else requirements.consoleCommand(missing)
+        self._command = requirements.consoleCommand(missing) if missing and not problem else ""
         html = ""
         if problem:
             html = f"<p><b>{escape(_('StrokeSeg is not complete.'))}</b></p><p>{escape(problem)}</p>"

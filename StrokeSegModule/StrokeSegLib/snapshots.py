@@ -93,10 +93,10 @@ def put(snapshot: Snapshot, nodes: ResultNodes) -> ResultNodes:
             continue
         if node is None:
             node = addPart(nodes, role)
-        node.CopyContent(wanted)
         if node.IsA("vtkMRMLVolumeNode"):
             node.SetAndObserveTransformNodeID(snapshot.transformId)
             paintMap(node)
+        node.CopyContent(wanted)
     return ResultNodes.of(segmentation)
 
 

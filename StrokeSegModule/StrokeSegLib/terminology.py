@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from strokeseg.errors import DependencyError
 from strokeseg.models import LesionClass
@@ -32,9 +33,9 @@ def loadTerminologies() -> None:
     ):
         if not load(str(resource_path("Terminologies", name))):
             raise DependencyError(
-                "A file that belongs to StrokeSeg is damaged.",
-                f"Slicer cannot read 'Terminologies/{name}'.",
-                "Install StrokeSeg again.",
+                _("A file that belongs to StrokeSeg is damaged."),
+                _("Slicer cannot read 'Terminologies/{name}'.").format(name=name),
+                _("Install StrokeSeg again."),
             )
 
 

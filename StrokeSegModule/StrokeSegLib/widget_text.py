@@ -23,8 +23,10 @@ def write(browser: Any, html: str) -> None:
 
 
 def show(widget: Any, visible: bool) -> None:
-    """Show or hide; nothing where it is so already."""
-    if widget.isHidden() == visible:
+    """Show or hide; nothing where it was told so already."""
+    # Whether it is hidden says nothing: in a section that is folded away everything is.
+    if widget.property("strokesegShown") != visible:
+        widget.setProperty("strokesegShown", visible)
         widget.setVisible(visible)
 
 

@@ -91,8 +91,9 @@ def measure():
     return show, first, ours, others
 
 
-def report():
-    """Print the figures."""
+def report(restart):
+    """Print the figures; `restart` gives a Slicer that was just started."""
+    restart()
     show, first, ours, others = measure()
     size = " x ".join(str(n) for n in SHAPE)
     print(f"{size} voxels; figures are those of this computer and its load")

@@ -1,6 +1,8 @@
 """How long the panel lets its user wait, in the test harness with Slicer's real MRML.
 
-    python Testing/benchmarks/panel.py
+    python Testing/benchmarks/panel.py            everything
+    python Testing/benchmarks/panel.py run        whole runs with the real worker: turns of the event loop
+    python Testing/benchmarks/panel.py slider     the threshold slider alone
 
 Figures are those of the computer and of what else it is doing; where two ways are compared, they take turns.
 """
@@ -11,19 +13,32 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("_panel_slider",)
+PARTS = ("slider", "run")
 
 
 def main():
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     sys.path[:0] = [str(HERE), str(HERE.parent)]
+    import vtk
     from slicer_harness.start import start
 
-    for part in PARTS:
-        with tempfile.TemporaryDirectory() as folder:
-            environment = start(Path(folder))
-            __import__(part).report()
-            environment.stop()
+    chosen = sys.argv[1:] or PARTS
+    if unknown := set(chosen) - set(PARTS):
+        sys.exit(f"There is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+
+        def restart():
+            home = Path(folder) / str(len(running))
+            home.mkdir()
+            running.append(start(home))  # ends the one before
+            # The wheel has no colour files, which MRML tells at every chance; errors of ours come as exceptions.
+            vtk.vtkObject.GlobalWarningDisplayOff()
+            return running[-1]
+
+        for part in chosen:
+            __import__(f"_panel_{part}").report(restart)
+        running[-1].stop()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ALLOWED = {
     "events": {"errors"},
     "resources": {"errors"},
     "volume": {"errors"},
-    "case": {"errors", "volume"},
+    "case": {"errors", "volume", "models"},
     "checks": PLAIN,
     "symmetry": PLAIN,
     "postprocess": PLAIN,

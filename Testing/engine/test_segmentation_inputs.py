@@ -171,6 +171,14 @@ def test_auto_takes_the_best_model_for_the_scans(
     assert choose_model(case_of(*roles), "auto", store_of(tmp_path, at_hand)).name == chosen
 
 
+def test_auto_says_that_its_model_is_experimental(volumes: dict[str, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
+    card = dataclasses.replace(ModelStore().card(MODEL), status="experimental")
+    monkeypatch.setattr("strokeseg.segmentation.choose_model", lambda _case, _model: card)
+    case = Case.from_files(dwi=volumes["dwi"], adc=volumes["adc"])
+    assert codes(segment(case)) == ["experimental_model"]
+    assert codes(segment(case, model=MODEL)) == []  # who names it knows
+
+
 @pytest.mark.parametrize("roles", [("t1",), ("dwi",), ("adc",), ("flair",), ("b0", "adc"), ("dwi", "flair")])
 def test_scans_that_no_model_takes_are_refused_with_the_choices(roles: tuple[str, ...], tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:

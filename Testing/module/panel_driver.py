@@ -12,14 +12,24 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "StrokeSegModule"
 UI_FILE = MODULE / "Resources" / "UI" / "StrokeSeg.ui"
 SECONDS = 120.0
+AUTOMATIC = "auto"
+# Needs no weights, so that no figure changes with those that are bundled.
+RULE = "adc-threshold"
 
 
-def openPanel(environment: Any) -> Any:
-    """Load the module anew and enter it; the Python widget."""
+def openPanel(environment: Any, model: str = RULE) -> Any:
+    """Load the module anew and enter it; the Python widget.
+
+    Args:
+        environment: The double of Slicer.
+        model: What is chosen where nothing was; "auto" leaves the choice to the panel, that is to the weights at hand.
+    """
     forget()
     environment.loadModule(MODULE / "StrokeSeg.py")
     environment.announceStartup()
     widget = environment.openModule("StrokeSeg")
+    if widget.panel is not None and widget.panel.parameters is not None and widget.panel.parameters.model == AUTOMATIC:
+        widget.panel.parameters.model = model
     environment.processEvents()
     return widget
 

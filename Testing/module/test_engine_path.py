@@ -162,10 +162,13 @@ def test_the_chosen_python_gets_the_environment_without_slicers_libraries(monkey
 
 
 def test_slicers_python_comes_first_unless_the_user_chose_another(monkeypatch, tmp_path):
-    for name in ("PythonSlicer", "mine"):
+    for name in ("PythonSlicer", "python-real", "mine"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    # The interpreter itself before its launcher.
+    assert panel.engine_path.pythonExecutable() == tmp_path / "python-real"
+    (tmp_path / "python-real").unlink()
     assert panel.engine_path.pythonExecutable() == tmp_path / "PythonSlicer"
     assert panel.engine_path.workerCommand(str(tmp_path / "mine")) == [
         str(tmp_path / "mine"),

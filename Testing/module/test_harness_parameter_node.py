@@ -72,6 +72,27 @@ def test_widgets_and_parameters_follow_each_other(slicerEnvironment: Any) -> Non
     assert parameters.threshold == 0.75
 
 
+def test_a_wrapper_that_nobody_holds_lets_go_of_its_node(slicerEnvironment: Any) -> None:
+    import gc
+    import weakref
+
+    import qt
+    import vtk
+
+    wrapper, node = _make()
+    observers = []
+    for connected in (False, True):
+        parameters = wrapper(node)
+        if connected:
+            parameters.connectParametersToGui({"fill": qt.QCheckBox()})
+        seen = weakref.ref(parameters)
+        del parameters
+        gc.collect()
+        observers.append(seen() is not None)
+        assert bool(node.HasObserver(vtk.vtkCommand.ModifiedEvent)) is connected
+    assert observers == [False, True]
+
+
 def test_widgets_are_found_by_their_dynamic_property(slicerEnvironment: Any) -> None:
     import qt
 
@@ -80,7 +101,7 @@ def test_widgets_are_found_by_their_dynamic_property(slicerEnvironment: Any) -> 
     box = qt.QCheckBox("Fill", panel)
     box.setProperty("SlicerParameterName", "fill")
     parameters = wrapper(node)
-    parameters.connectGui(panel)
+    assert parameters.connectGui(panel) is None
     box.click()
     assert parameters.fill is False
     box.setProperty("SlicerParameterName", "full")

@@ -132,27 +132,6 @@ def test_a_selector_without_none_takes_the_first_node(slicerEnvironment: Any) ->
     assert selector.currentNode() is first
 
 
-def test_a_table_view_sorts_and_follows_its_node(slicerEnvironment: Any) -> None:
-    import qt
-    import slicer
-    import vtk
-
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
-    column = vtk.vtkDoubleArray()
-    column.SetName("volume (ml)")
-    for value in (2.0, 10.0, 1.5):
-        column.InsertNextValue(value)
-    node.AddColumn(column)
-    view = slicer.qMRMLTableView()
-    view.setMRMLTableNode(node)
-    view.setSortingEnabled(True)
-    view.sortByColumn(0, qt.Qt.DescendingOrder)
-    model = view.model()
-    assert [model.data(model.index(row, 0)) for row in range(3)] == [10.0, 2.0, 1.5]
-    node.RemoveRow(0)
-    assert view.model().rowCount() == 2
-
-
 def test_3d_on_demand_makes_the_surface(slicerEnvironment: Any) -> None:
     import slicer
 

@@ -66,7 +66,8 @@ def test_rows_hold_what_the_engine_said() -> None:
 def test_the_reader_sees_titles_with_units_and_three_digits_of_a_ml() -> None:
     node = filled(THREE)
     assert node.GetColumnTitle("volume_ml") == "Volume (ml)"
-    assert "10⁻³ mm²/s" in node.GetColumnTitle("adc_mean_1e-3_mm2_per_s")
+    assert node.GetColumnTitle("adc_mean_1e-3_mm2_per_s") == "ADC mean"
+    assert node.GetColumnUnitLabel("adc_mean_1e-3_mm2_per_s") == "10⁻³ mm²/s"
     assert node.GetCellText(1, 1) == "0.432"
     assert node.GetUseColumnTitleAsColumnHeader()
 

@@ -64,6 +64,11 @@ def test_the_volumes_say_that_they_are_simulated_and_with_which_b_value() -> Non
     assert panel.roles.bValue(nodes["adc"]) is None
 
 
+def test_saving_the_scene_does_not_write_into_the_extension() -> None:
+    assert all(node.GetStorageNode() is None for node in panel.sample_data.load().values())
+    assert panel.result_nodes.nodesOf("vtkMRMLVolumeArchetypeStorageNode") == []
+
+
 def test_loading_twice_gives_the_same_volumes() -> None:
     first = panel.sample_data.load()
     slicer.mrmlScene.RemoveNode(first["adc"])

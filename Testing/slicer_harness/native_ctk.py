@@ -10,10 +10,14 @@ STRING_LIST: Any = "QStringList"
 
 
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
-    """A heading that folds its children away."""
+    """A heading that folds its children away.
+
+    Sizes and visibility as in commontk/CTK Libs/Widgets/ctkCollapsibleButton.cpp@00d9640: a child that is shown or
+    hidden while it is folded away is so when it is unfolded, and is never visible before.
+    """
 
     contentsCollapsed = Signal(bool)
-    _HEADING = 24
+    _SHOWN = "visibilityToParent"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(args[-1] if args and isinstance(args[-1], QtWidgets.QWidget) else None)
@@ -25,36 +29,68 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
             "contentsMidLineWidth": 0,
         }
         self._alignment = {"buttonTextAlignment": 0x81, "indicatorAlignment": 0x81}
-        self._collapsed_height = self._HEADING
-        self._hidden_by_us: list[QtWidgets.QWidget] = []
+        self._collapsed_height = 10
+        self._forcing = False
         if args and isinstance(args[0], str):
             self.setText(args[0])
         self.setCheckable(True)
         self.setChecked(True)
-        self.setContentsMargins(0, self._HEADING, 0, 0)
+        self.setContentsMargins(0, self._heading().height(), 0, 0)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
+        self.setBackgroundRole(QtGui.QPalette.ColorRole.Window)
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
         self.toggled.connect(lambda on: self._fold(not on))
+
+    def _heading(self) -> QtCore.QSize:
+        text = self.fontMetrics().size(int(QtCore.Qt.TextFlag.TextShowMnemonic), self.text() or "XXXX")
+        return QtCore.QSize(text.width() + 40, max(text.height() + 8, 24))
 
     def _fold(self, collapsed: bool) -> None:
         if collapsed == self._collapsed:
             return
         self._collapsed = collapsed
-        self._apply()
+        self.setMaximumHeight(self.sizeHint().height() if collapsed else 16777215)
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget):
+                self._place(child)
+        self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
 
-    def _apply(self) -> None:
-        if self._collapsed:
-            own = [c for c in self.children() if isinstance(c, QtWidgets.QWidget) and not c.isHidden()]
-            self._hidden_by_us = own
-            for child in own:
-                child.hide()
-        else:
-            for child in self._hidden_by_us:
-                child.show()
-            self._hidden_by_us = []
-        self.setMaximumHeight(self._collapsed_height if self._collapsed else 16777215)
-        self.updateGeometry()
+    def _place(self, child: QtWidgets.QWidget) -> None:
+        said = child.property(self._SHOWN)
+        self._forcing = True
+        child.setVisible(not self._collapsed and said is not False)
+        if said is not False:
+            # A child that was not hidden by anybody else becomes visible with its parent.
+            child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._forcing = False
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        if event.type() == QtCore.QEvent.Type.ChildAdded and event.child().isWidgetType():
+            event.child().installEventFilter(self)
+        super().childEvent(event)
+
+    def event(self, event: QtCore.QEvent) -> bool:
+        # CTK hides a child that comes while it is folded away at once; PySide6 has it as a widget only later.
+        if self._collapsed and event.type() in (QtCore.QEvent.Type.Polish, QtCore.QEvent.Type.LayoutRequest):
+            for child in self.children():
+                if isinstance(child, QtWidgets.QWidget) and not child.isHidden():
+                    self._place(child)
+        return super().event(event)
+
+    def setVisible(self, visible: bool) -> None:
+        self._forcing = True
+        super().setVisible(visible)
+        self._forcing = False
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        if not self._forcing and isinstance(child, QtWidgets.QWidget):
+            if event.type() == QtCore.QEvent.Type.ShowToParent:
+                child.setProperty(self._SHOWN, True)
+                self._place(child)
+            elif event.type() == QtCore.QEvent.Type.HideToParent:
+                child.setProperty(self._SHOWN, False)
+        return False
 
     def _set_collapsed(self, collapsed: bool) -> None:
         self.setChecked(not collapsed)
@@ -82,34 +118,30 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         int, lambda s: s._alignment["indicatorAlignment"], lambda s, v: s._alignment.update(indicatorAlignment=int(v))
     )
 
+    def _size(self, inner: QtCore.QSize) -> QtCore.QSize:
+        heading = self._heading()
+        if self._collapsed or self.layout() is None:
+            return heading + QtCore.QSize(0, self._collapsed_height)
+        return inner.expandedTo(heading)
+
     def sizeHint(self) -> QtCore.QSize:
-        layout = self.layout()
-        inner = layout.sizeHint() if layout is not None and not self._collapsed else QtCore.QSize(0, 0)
-        heading = self.fontMetrics().horizontalAdvance(self.text()) + 40
-        return QtCore.QSize(
-            max(inner.width(), heading), self._HEADING if self._collapsed else max(inner.height(), self._HEADING)
-        )
+        return self._size(QtWidgets.QWidget.sizeHint(self))
 
     def minimumSizeHint(self) -> QtCore.QSize:
-        layout = self.layout()
-        inner = layout.minimumSize() if layout is not None and not self._collapsed else QtCore.QSize(0, 0)
-        heading = self.fontMetrics().horizontalAdvance(self.text()) + 40
-        return QtCore.QSize(
-            max(inner.width(), heading), self._HEADING if self._collapsed else max(inner.height(), self._HEADING)
-        )
+        return self._size(QtWidgets.QWidget.minimumSizeHint(self))
 
     def hitButton(self, position: QtCore.QPoint) -> bool:
-        return position.y() < self._HEADING
+        return position.y() < self._heading().height()
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtWidgets.QStylePainter(self)
         option = QtWidgets.QStyleOptionButton()
         option.initFrom(self)
-        option.rect = QtCore.QRect(0, 0, self.width(), self._HEADING - 2)
+        option.rect = QtCore.QRect(0, 0, self.width(), self._heading().height() - 2)
         painter.drawControl(QtWidgets.QStyle.ControlElement.CE_PushButtonBevel, option)
         arrow = QtWidgets.QStyleOption()
         arrow.initFrom(self)
-        arrow.rect = QtCore.QRect(6, 6, 10, 10)
+        arrow.rect = QtCore.QRect(6, (option.rect.height() - 10) // 2, 10, 10)
         kind = QtWidgets.QStyle.PrimitiveElement
         painter.drawPrimitive(kind.PE_IndicatorArrowRight if self._collapsed else kind.PE_IndicatorArrowDown, arrow)
         painter.drawItemText(

@@ -149,20 +149,30 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
 
 class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
-    """A text browser as tall as its text."""
+    """A text browser as tall as its text (commontk/CTK Libs/Widgets/ctkFittedTextBrowser.cpp@1457f1f)."""
 
-    def _height(self, width: int) -> int:
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.textChanged.connect(self.updateGeometry)
+
+    def heightForWidth(self, width: int) -> int:
+        frame = 2 * self.frameWidth()
         document = self.document().clone(self)
-        document.setTextWidth(max(width - 2 * self.frameWidth(), 50))
-        return round(document.size().height()) + 2 * self.frameWidth()
+        document.setTextWidth(width - frame)
+        height = round(document.size().height())
+        document.deleteLater()
+        return max(height, self.fontMetrics().lineSpacing()) + frame
 
     def sizeHint(self) -> QtCore.QSize:
-        return QtCore.QSize(200, self._height(self.width()))
+        width = self.width()
+        return QtCore.QSize(width, self.heightForWidth(width)) if width else super().minimumSizeHint()
 
     minimumSizeHint = sizeHint
 
-    def heightForWidth(self, width: int) -> int:
-        return self._height(width)
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if event.size().height() != self.heightForWidth(event.size().width()):
+            self.updateGeometry()
 
 
 class ctkMenuButton(QtWidgets.QPushButton):

@@ -8,7 +8,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
-from slicer_harness import native_ctk, native_ctk_inputs
+from slicer_harness import native_ctk, native_ctk_inputs, native_table_model
 
 
 class Observations:
@@ -102,7 +102,11 @@ class qMRMLCollapsibleButton(native_ctk.ctkCollapsibleButton):
 
 
 class qMRMLTableView(QtWidgets.QTableView):
-    """Shows a vtkMRMLTableNode through a sorting model."""
+    """Shows a vtkMRMLTableNode through a sorting model (see native_table_model.py).
+
+    Behaviour as in Slicer/Slicer Libs/MRML/Widgets/qMRMLTableView.cxx@46345e8: with a scene but no table view node the
+    table goes at the end of every batch process; copying and pasting heed no edit trigger.
+    """
 
     mrmlSceneChanged = Signal(object)
     tableSelectionChanged = Signal()
@@ -111,20 +115,31 @@ class qMRMLTableView(QtWidgets.QTableView):
         super().__init__(parent)
         self._scene = self._node = self._view_node = None
         self._flags = {"transposed": False, "firstRowLocked": False, "firstColumnLocked": False}
-        self._source = QtGui.QStandardItemModel(self)
+        self._source = native_table_model.TableModel(self)
         self._proxy = QtCore.QSortFilterProxyModel(self)
         self._proxy.setSourceModel(self._source)
-        self._proxy.setSortRole(QtCore.Qt.ItemDataRole.EditRole)
         self.setModel(self._proxy)
-        self._watch = Observations(self)
+        self._watch, self._scene_watch, self._view_watch = Observations(self), Observations(self), Observations(self)
         self.selectionModel().selectionChanged.connect(lambda *_: self.tableSelectionChanged.emit())
 
     def mrmlScene(self) -> Any:
         return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
+        if scene is self._scene:
+            return
+        self._scene_watch.drop()
         self._scene = scene
+        self._scene_watch.watch(scene, slicer.vtkMRMLScene.EndBatchProcessEvent, self._follow_view_node)
+        if self._view_node is not None and self._view_node.GetScene() is not scene:
+            self.setMRMLTableViewNode(None)
         self.mrmlSceneChanged.emit(scene)
+
+    def _follow_view_node(self) -> None:
+        if self._scene is None or self._view_node is None:
+            self.setMRMLTableNode(None)
+        elif self.isEnabled():
+            self.setMRMLTableNode(self._view_node.GetTableNode())
 
     def mrmlTableNode(self) -> Any:
         return self._node
@@ -133,30 +148,53 @@ class qMRMLTableView(QtWidgets.QTableView):
         return self._view_node
 
     def setMRMLTableViewNode(self, node: Any) -> None:
+        if node is self._view_node:
+            return
+        self._view_watch.drop()
         self._view_node = node
+        self._view_watch.watch(node, vtk.vtkCommand.ModifiedEvent, self._follow_view_node)
+        self._follow_view_node()
 
     def setMRMLTableNode(self, node: Any) -> None:
         self._watch.drop()
         self._node = node
         self._watch.watch(node, vtk.vtkCommand.ModifiedEvent, self._refresh)
         self._refresh()
+        self._proxy.invalidate()
+        self.horizontalHeader().setMinimumSectionSize(60)
+        self.resizeColumnsToContents()
 
     def _refresh(self) -> None:
-        self._source.clear()
-        table = self._node.GetTable() if self._node is not None else None
-        if table is None:
-            self.tableSelectionChanged.emit()
-            return
-        self._source.setHorizontalHeaderLabels([table.GetColumnName(c) for c in range(table.GetNumberOfColumns())])
-        for row in range(table.GetNumberOfRows()):
-            self._source.appendRow([self._item(table.GetValue(row, c)) for c in range(table.GetNumberOfColumns())])
+        self._source.fill(self._node)
         self.tableSelectionChanged.emit()
 
-    def _item(self, value: Any) -> QtGui.QStandardItem:
-        item = QtGui.QStandardItem()
-        item.setData(value.ToDouble() if value.IsNumeric() else value.ToString(), QtCore.Qt.ItemDataRole.EditRole)
-        item.setEditable(self._node is not None and not self._node.GetLocked())
-        return item
+    def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:
+        if event.matches(QtGui.QKeySequence.StandardKey.Copy):
+            self.copySelection()
+        elif event.matches(QtGui.QKeySequence.StandardKey.Paste):
+            self.pasteSelection()
+        else:
+            super().keyPressEvent(event)
+
+    def copySelection(self) -> None:
+        chosen = self.selectionModel()
+        if self._node is None or not chosen.hasSelection():
+            return
+        none = QtCore.QModelIndex()
+        columns = [n for n in range(self._source.columnCount()) if chosen.columnIntersectsSelection(n, none)]
+        rows = [n for n in range(self._source.rowCount()) if chosen.rowIntersectsSelection(n, none)]
+        lines = ["\t".join(self._source.item(row, column).text() for column in columns) for row in rows]
+        QtGui.QGuiApplication.clipboard().setText("\n".join(lines))
+
+    def pasteSelection(self) -> None:
+        text, place = QtGui.QGuiApplication.clipboard().text(), self.currentIndex()
+        if self._node is None or not text:
+            return
+        before = self._node.StartModify()
+        for row, line in enumerate(text.split("\n"), place.row()):
+            for column, cell in enumerate(line.split("\t"), place.column()):
+                self._source.write(self._node, row, column, cell)
+        self._node.EndModify(before)
 
     def tableModel(self) -> QtGui.QStandardItemModel:
         return self._source

@@ -1,11 +1,13 @@
 """`@parameterNodeWrapper`: typed attributes on a vtkMRMLScriptedModuleNode, tied to widgets by SlicerParameterName.
 
-Behaviour as in Slicer/Slicer Base/Python/slicer/parameterNodeWrapper/wrapper.py@0fcf65c: values are cached and read
-anew on every ModifiedEvent of the node; missing values are written with their default when the wrapper is made.
+Behaviour as in Slicer/Slicer Base/Python/slicer/parameterNodeWrapper/wrapper.py@07cbed6: values are cached and read
+anew on every ModifiedEvent of the node; missing values are written with their default when the wrapper is made. The
+node does not keep a wrapper alive before `connectParametersToGui`, and always does after it; `connectGui` gives no tag.
 """
 
 import types
 import typing
+import weakref
 from functools import partial
 from typing import Any
 
@@ -35,8 +37,18 @@ _RESERVED = [
 class _Cached:
     def __init__(self, name: str, store: parameter_types.Store, node: Any, default: Any) -> None:
         self.name, self.store, self.node, self.default = name, store, node, default
-        self.value, self.writing = self._read(), False
-        node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_modified)
+        self.value, self.writing, self._tag = self._read(), False, 0
+        weak = weakref.ref(self)
+
+        def modified(*_: Any) -> None:
+            alive = weak()
+            if alive is not None:
+                alive._on_modified()
+
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified)
+
+    def __del__(self) -> None:
+        self.node.RemoveObserver(self._tag)
 
     def _read(self) -> Any:
         # A closed scene empties the parameter node; Slicer then writes the default anew on the next reading.
@@ -44,7 +56,7 @@ class _Cached:
             self.store.write(self.node, self.name, self.default)
         return self.store.read(self.node, self.name)
 
-    def _on_modified(self, *_: Any) -> None:
+    def _on_modified(self) -> None:
         if not self.writing:
             self.value = self._read()
 
@@ -133,8 +145,11 @@ class _Behaviour:
         else:
             self._cache[top].write(value)
 
-    def connectGui(self: Any, gui: Any) -> int:
-        """`gui` is a widget, whose children are searched, or the object of childWidgetVariables()."""
+    def connectGui(self: Any, gui: Any) -> None:
+        """`gui` is a widget, whose children are searched, or the object of childWidgetVariables().
+
+        Slicer's own gives no tag, so what it connects cannot be disconnected; `connectParametersToGui` gives one.
+        """
         import qt
 
         widgets = gui.findChildren(qt.QWidget) if hasattr(gui, "isWidgetType") else list(vars(gui).values())
@@ -143,7 +158,7 @@ class _Behaviour:
             name = widget.property(SlicerParameterNamePropertyName)
             if name:
                 named[name] = widget
-        return self.connectParametersToGui(named)
+        self.connectParametersToGui(named)
 
     def connectParametersToGui(self: Any, mapping: dict[str, Any]) -> int:
         for name in mapping:

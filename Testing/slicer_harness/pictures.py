@@ -1,7 +1,9 @@
 """Pictures of widgets, in a light and a dark palette; every picture says where it was made."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -65,6 +67,22 @@ def save(image: QtGui.QImage, path: Path | str) -> Path:
     return path
 
 
+@contextmanager
+def look(name: str) -> Iterator[None]:
+    """Slicer's style with the palette `light` or `dark`, for what is built and shown inside.
+
+    Links in rich text keep the colour of the palette in which they were written, so a panel is built inside.
+    """
+    app = cast("QtWidgets.QApplication", QtWidgets.QApplication.instance())
+    app.setStyle("Fusion")
+    before = app.palette()
+    app.setPalette(palette(name))
+    try:
+        yield
+    finally:
+        app.setPalette(before)
+
+
 def grab(widget: Any, path: Path | str, *, width: int | None = None, palette_name: str = "light") -> Path:
     """Save a widget as PNG.
 
@@ -75,37 +93,73 @@ def grab(widget: Any, path: Path | str, *, width: int | None = None, palette_nam
         palette_name: `light` or `dark`.
     """
     native = getattr(getattr(widget, "parent", widget), "_native", None) or widget._native
-    app = QtWidgets.QApplication.instance()
-    app.setStyle("Fusion")  # type: ignore[union-attr]
-    before = app.palette()  # type: ignore[union-attr]
-    app.setPalette(palette(palette_name))  # type: ignore[union-attr]
-    try:
+    app = cast("QtWidgets.QApplication", QtWidgets.QApplication.instance())
+    with look(palette_name):
         native.show()
         if width is not None:
             native.setFixedWidth(width)
         for _ in range(3):
-            app.processEvents()  # type: ignore[union-attr]
-            hint = native.sizeHint()
-            native.resize(
-                width or max(native.width(), hint.width()), max(hint.height(), native.minimumSizeHint().height())
-            )
-        app.processEvents()  # type: ignore[union-attr]
-        return save(native.grab().toImage(), path)
-    finally:
+            app.processEvents()
+            wide = width or max(native.width(), native.sizeHint().width())
+            high = native.heightForWidth(wide) if native.hasHeightForWidth() else native.sizeHint().height()
+            native.resize(wide, max(high, native.minimumSizeHint().height()))
+        app.processEvents()
+        saved = save(native.grab().toImage(), path)
         if width is not None:
             native.setMinimumWidth(0)
             native.setMaximumWidth(16777215)
-        app.setPalette(before)  # type: ignore[union-attr]
+        return saved
 
 
 def cut_texts(widget: Any) -> list[str]:
-    """Names and texts of visible labels and buttons that are narrower than their text."""
+    """Names and texts of visible widgets that have less room than their text takes; call it after `grab`.
+
+    A combo box may cut the text that is chosen where its tool tip says it in full; a table may be scrolled.
+    """
     native = getattr(getattr(widget, "parent", widget), "_native", None) or widget._native
-    found = []
-    for child in native.findChildren(QtWidgets.QWidget):
-        if not child.isVisible() or not isinstance(child, QtWidgets.QAbstractButton | QtWidgets.QLabel):
-            continue
+    return [
+        f"{child.objectName() or type(child).__name__}: {text}"
+        for child in native.findChildren(QtWidgets.QWidget)
+        if child.isVisible() and (text := _cut(child))
+    ]
+
+
+def _cut(child: QtWidgets.QWidget) -> str:
+    """What is cut; "" where nothing is."""
+    parent = child.parentWidget()
+    if isinstance(child, QtWidgets.QAbstractButton | QtWidgets.QLabel) and child.text():
         wraps = isinstance(child, QtWidgets.QLabel) and child.wordWrap()
-        if child.text() and not wraps and child.width() < child.minimumSizeHint().width():
-            found.append(f"{child.objectName()}: {child.text()}")
-    return found
+        needed = child.minimumSizeHint()
+        high = child.heightForWidth(child.width()) if wraps else needed.height()
+        outside = parent is not None and not parent.rect().contains(child.geometry())
+        narrow = not wraps and child.width() < needed.width()
+        wide = wraps and child.width() < _longest_word(cast("QtWidgets.QLabel", child))
+        return child.text() if outside or narrow or wide or child.height() < high else ""
+    if isinstance(child, QtWidgets.QComboBox):
+        option = QtWidgets.QStyleOptionComboBox()
+        child.initStyleOption(option)
+        part = QtWidgets.QStyle.SubControl.SC_ComboBoxEditField
+        room = child.style().subControlRect(QtWidgets.QStyle.ComplexControl.CC_ComboBox, option, part, child).width()
+        text = child.currentText()
+        return text if child.fontMetrics().horizontalAdvance(text) > room and text not in child.toolTip() else ""
+    if isinstance(child, QtWidgets.QAbstractSpinBox):
+        edit = child.lineEdit()
+        # QLineEdit keeps two pixels free on either side.
+        return edit.text() if child.fontMetrics().horizontalAdvance(edit.text()) + 4 > edit.width() else ""
+    if isinstance(child, QtWidgets.QTextBrowser):
+        return child.toPlainText() if child.document().size().height() > child.viewport().height() + 1 else ""
+    if isinstance(child, QtWidgets.QTableView):
+        head = child.horizontalHeader()
+        numbers = [n for n in range(head.count()) if not head.isSectionHidden(n)]
+        cut = [n for n in numbers if head.sectionSize(n) < head.sectionSizeFromContents(n).width()]
+        return ", ".join(str(child.model().headerData(n, QtCore.Qt.Orientation.Horizontal)) for n in cut)
+    return ""
+
+
+def _longest_word(label: QtWidgets.QLabel) -> int:
+    document = QtGui.QTextDocument()
+    document.setHtml(label.text()) if label.textFormat() != QtCore.Qt.TextFormat.PlainText else document.setPlainText(
+        label.text()
+    )
+    words = document.toPlainText().split() or [""]
+    return max(label.fontMetrics().horizontalAdvance(word) for word in words)

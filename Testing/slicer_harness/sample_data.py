@@ -1,10 +1,11 @@
 """Module `SampleData`: sources are registered and loaded from local files; nothing is ever downloaded.
 
-Names as in Slicer/Slicer Modules/Scripted/SampleData/SampleData.py (registerCustomSampleDataSource, file id
-20151967242).
+Names, and that what is registered already is skipped, as in Slicer/Slicer
+Modules/Scripted/SampleData/SampleData.py@01c2def.
 """
 
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -16,11 +17,25 @@ class DownloadRefusedError(RuntimeError):
     """A test ran into a real download."""
 
 
+@dataclass
 class SampleDataSource:
-    """One entry of the Sample Data module."""
+    """One entry of the Sample Data module; those with the same fields are the same."""
 
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__.update(fields)
+    sampleName: str | None = None
+    uris: Any = None
+    fileNames: Any = None
+    nodeNames: Any = None
+    checksums: Any = None
+    loadFiles: Any = None
+    customDownloader: Any = None
+    thumbnailFileName: str | None = None
+    loadFileType: Any = None
+    loadFileProperties: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("uris", "fileNames", "nodeNames", "checksums"):
+            if isinstance(getattr(self, name), str):
+                setattr(self, name, [getattr(self, name)])
 
 
 class SampleDataLogic:
@@ -35,28 +50,37 @@ class SampleDataLogic:
         nodeNames: Any = None,
         customDownloader: Any = None,
         thumbnailFileName: str | None = None,
-        loadFileTypes: Any = None,
+        loadFileType: Any = "VolumeFile",
         loadFiles: Any = None,
         loadFileProperties: Any = {},  # noqa: B006 - the real signature
         checksums: Any = None,
-        loadFileType: Any = None,
     ) -> None:
-        fields = {name: value for name, value in locals().items() if name != "category"}
-        for name in ("uris", "fileNames", "nodeNames", "checksums"):
-            if isinstance(fields[name], str):
-                fields[name] = [fields[name]]
-        if not hasattr(slicer.modules, "sampleDataSources"):
-            slicer.modules.sampleDataSources = {}
-        slicer.modules.sampleDataSources.setdefault(category, []).append(SampleDataSource(**fields))
+        source = SampleDataSource(
+            sampleName=sampleName,
+            uris=uris,
+            fileNames=fileNames,
+            nodeNames=nodeNames,
+            checksums=checksums,
+            loadFiles=loadFiles,
+            customDownloader=customDownloader,
+            thumbnailFileName=thumbnailFileName,
+            loadFileType=loadFileType,
+            loadFileProperties=loadFileProperties,
+        )
+        if not SampleDataLogic.isSampleDataSourceRegistered(category, source):
+            slicer.modules.sampleDataSources.setdefault(category, []).append(source)
 
     @staticmethod
     def sampleDataSourcesByCategory(category: str | None = None) -> Any:
-        known = getattr(slicer.modules, "sampleDataSources", {})
+        known = _sources()
         return known if category is None else known.get(category, [])
 
+    @staticmethod
+    def isSampleDataSourceRegistered(category: str, sampleDataSource: SampleDataSource) -> bool:
+        return sampleDataSource in _sources().get(category, [])
+
     def sourceForSampleName(self, name: str) -> Any:
-        known = getattr(slicer.modules, "sampleDataSources", {})
-        return next((s for sources in known.values() for s in sources if s.sampleName == name), None)
+        return next((s for sources in _sources().values() for s in sources if s.sampleName == name), None)
 
     def downloadSamples(self, name: str) -> list[Any]:
         source = self.sourceForSampleName(name)
@@ -80,7 +104,17 @@ class SampleDataLogic:
             if not Path(path).is_file():
                 raise FileNotFoundError(path)
             nodes.append(slicer.util.loadVolume(path, {"name": node_name}))
+            # The files lie in a cache that goes.
+            slicer.mrmlScene.RemoveNode(nodes[-1].GetStorageNode())
+            nodes[-1].SetAndObserveStorageNodeID(None)
         return nodes
+
+
+def _sources() -> dict[str, list[SampleDataSource]]:
+    """By category, kept where Slicer keeps them."""
+    if not hasattr(slicer.modules, "sampleDataSources"):
+        slicer.modules.sampleDataSources = {}
+    return slicer.modules.sampleDataSources
 
 
 def downloadSample(name: str) -> Any:

@@ -1,8 +1,10 @@
 """A slice view rendered offscreen by Slicer's own displayable managers (VTK on EGL: Debian's libegl1 and libgl1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
 from PySide6 import QtGui
@@ -39,10 +41,7 @@ class SliceView:
         self._window.AddRenderer(self._renderer)
         self._interactor = vtk.vtkRenderWindowInteractor()
         self._interactor.SetRenderWindow(self._window)
-        self._group = slicer.vtkMRMLDisplayableManagerGroup()
-        self._group.SetRenderer(self._renderer)
-        self._group.Initialize(factory, self._renderer)
-        self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
+        # Before the actors of the displayable managers, which it would hide otherwise.
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)
@@ -50,6 +49,10 @@ class SliceView:
         actor.SetMapper(self._mapper)
         actor.GetProperty().SetDisplayLocationToBackground()
         self._renderer.AddViewProp(actor)
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.SetRenderer(self._renderer)
+        self._group.Initialize(factory, self._renderer)
+        self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
 
     def show(self, volume: Any, *, foreground: Any = None, opacity: float = 0.5) -> None:
         """Put a volume (and another above it) into the view and fit it."""
@@ -57,7 +60,17 @@ class SliceView:
         composite.SetBackgroundVolumeID(volume.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
         composite.SetForegroundOpacity(opacity)
+        self.fit()
+
+    def fit(self) -> None:
+        """Show all of the volume."""
         self._logic.FitSliceToBackground()
+
+    def zoom(self, factor: float) -> None:
+        """Show a part of the field of view, larger."""
+        node = self._logic.GetSliceNode()
+        x, y, z = node.GetFieldOfView()
+        node.SetFieldOfView(x / factor, y / factor, z)
 
     def jump(self, ras_mm: tuple[float, float, float]) -> None:
         """Move the slice through a point of the world, RAS in mm."""
@@ -78,7 +91,12 @@ class SliceView:
 
     def save(self, path: Path | str) -> Path:
         """Write the marked view as PNG."""
-        shown = self.pixels()
-        height, width, _ = shown.shape
-        image = QtGui.QImage(shown.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888).copy()
-        return pictures.save(image, path)
+        return row([self], path)
+
+
+def row(views: Sequence[SliceView], path: Path | str) -> Path:
+    """Write views of one height side by side as one marked PNG."""
+    shown = np.ascontiguousarray(np.hstack([view.pixels() for view in views]))
+    height, width, _ = shown.shape
+    image = QtGui.QImage(shown.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888).copy()
+    return pictures.save(image, path)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from strokeseg.case.case import Case
 from strokeseg.case.discovery import CaseFiles, discover
-from strokeseg.case.roles import COMPANION_ROLES, INPUT_ROLES, ROLE_TITLES, roles_in_name, safe_name
+from strokeseg.case.roles import COMPANION_ROLES, ROLE_TITLES, safe_name
+from strokeseg.models import INPUT_ROLES, roles_in_name
 
 __all__ = [
     "COMPANION_ROLES",

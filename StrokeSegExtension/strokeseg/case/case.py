@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from strokeseg.case.roles import INPUT_ROLES, safe_name
+from strokeseg.case.roles import safe_name
 from strokeseg.errors import InputError
+from strokeseg.models import INPUT_ROLES
 from strokeseg.volume import Volume
 from strokeseg.volume.reading import read_dwi_and_b0, read_volume
 

@@ -26,8 +26,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from strokeseg.case.roles import INPUT_ROLES, ROLE_TITLES, roles_in_name, safe_name
+from strokeseg.case.roles import ROLE_TITLES, safe_name
 from strokeseg.errors import InputError
+from strokeseg.models import INPUT_ROLES, roles_in_name
 
 _IMAGE_NAME = re.compile(r"(?P<stem>.+?)\.(nii\.gz|nii|hdr|nrrd|nhdr|mha|mhd|npy)$", re.IGNORECASE)
 _DICOM_NAME = re.compile(r".+\.(dcm|dicom|ima)$", re.IGNORECASE)

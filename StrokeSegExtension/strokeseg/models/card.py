@@ -15,9 +15,9 @@ from strokeseg.errors import ModelError
 from strokeseg.models.channels import CHANNEL_ROLES
 from strokeseg.models.fields import Fields
 from strokeseg.models.names import is_model_name, model_name
+from strokeseg.models.roles import INPUT_ROLES
 
 FORMAT = 1
-ROLES = ("dwi", "adc", "t1", "flair", "b0")
 RUNTIMES = ("threshold", "openvino", "torch")
 STRATEGIES = ("whole", "windows", "slices", "proposals")
 OUTPUTS = {"lesion", "tissue"}
@@ -199,7 +199,7 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
         status=fields.choice("status", ("default", "experimental", "baseline"), "experimental"),
         task=fields.text("task"),
         inputs=tuple(_input(f) for f in fields.parts("inputs")),
-        reference_role=fields.choice("reference_role", ROLES),
+        reference_role=fields.choice("reference_role", INPUT_ROLES),
         preparation=_preparation(fields.part("preparation")),
         network=fields.text("network"),
         network_arguments=fields.mapping("network_arguments", {}),
@@ -234,7 +234,7 @@ def _matching(fields: Fields, field_name: str, pattern: re.Pattern[str], expecte
 
 
 def _input(fields: Fields) -> ModelInput:
-    result = ModelInput(fields.choice("role", ROLES), fields.flag("required"))
+    result = ModelInput(fields.choice("role", INPUT_ROLES), fields.flag("required"))
     fields.done()
     return result
 

@@ -58,7 +58,7 @@ def draw_t1_sequence(
     kinds: tuple[Literal["inversion", "spoiled", "spin-echo"], ...] = ("inversion", "spoiled", "spin-echo")
     shares = (inversion_share, spoiled_share, max(0.0, 1.0 - inversion_share - spoiled_share))
     kind = kinds[int(rng.choice(3, p=np.array(shares) / sum(shares)))]
-    # Wansapura 1999 (3 T): grey 1331, white 832 ms; 1.5 T shorter.
+    # Wansapura 1999 (3 T): grey 1331, white 832 ms; 1.5 T shorter. Stanisz 2005 found longer ones in grey matter.
     field = uniform(rng, (0.82, 1.0))
     tr = {"inversion": (1800.0, 2500.0), "spoiled": (18.0, 30.0), "spin-echo": (400.0, 650.0)}[kind]
     return T1Sequence(
@@ -66,8 +66,8 @@ def draw_t1_sequence(
         tr_ms=uniform(rng, tr),
         ti_ms=uniform(rng, (950.0, 1200.0)),
         flip_degrees=uniform(rng, (22.0, 32.0)),
-        inversion=uniform(rng, (0.35, 0.5)),
-        t1_ms=(1331.0 * field * uniform(rng, (0.95, 1.05)), 832.0 * field * uniform(rng, (0.95, 1.05)), 4000.0),
+        inversion=uniform(rng, (0.35, 0.45)),
+        t1_ms=(1331.0 * field * uniform(rng, (0.95, 1.15)), 832.0 * field * uniform(rng, (0.95, 1.05)), 4000.0),
         proton_density=(uniform(rng, (0.78, 0.86)), uniform(rng, (0.66, 0.74)), 1.0),
         deep_grey=uniform(rng, (0.15, 0.6)),
         texture=texture,

@@ -7,14 +7,16 @@ any width, and the cortex keeps its thickness beside it. So age widens what wide
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from strokeseg_training.generator.anatomy_scene import AnatomyRanges, AnatomyScene, draw_anatomy
+from strokeseg_training.generator.anatomy_spaces import cyst_distance, horn_distance
 from strokeseg_training.generator.pose import PLACE_STEP_MM, around_brain, template_places
+from strokeseg_training.generator.shrinkage import Shrinkage
 from strokeseg_training.generator.template import Maps, Template
 from strokeseg_training.generator.warp import noise, spline
 
@@ -29,6 +31,8 @@ AROUND_MM = (92.0, 112.0, 96.0)
 VOXEL_TO_LOGISTIC = math.sqrt(1 / 12) * math.sqrt(3) / math.pi
 # Folia are thinner than a voxel, and the hind-brain shrinks less.
 HIND_BRAIN_SULCI = 0.5
+# Beside a scar each wall of a sulcus recedes by this share of what the ventricle's does.
+SULCI_OPEN = 0.12
 
 
 class Regions(Mapping[str, Tensor]):
@@ -103,7 +107,7 @@ def make_anatomy(
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     device: torch.device,
-    widening: Sequence[Callable[[Tensor], Tensor] | None] | None = None,
+    widening: Sequence[Shrinkage | None] | None = None,
 ) -> Anatomy:
     """Brains of the scenes on one grid.
 
@@ -113,8 +117,7 @@ def make_anatomy(
         shape: Voxels along (x, y, z).
         spacing_mm: Voxel size.
         device: Where to compute.
-        widening: A patient's displacement: template places (3, P) to mm by which fluid spaces are read further away;
-            the brain's outline stays. None: nothing is displaced.
+        widening: What old infarcts did to a patient's fluid spaces; the brain's outline stays. None: nothing.
     """
     template = template.to(device)
     moves = widening or [None] * len(scenes)
@@ -160,7 +163,7 @@ def _one(
     template: Template,
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
-    widening: Callable[[Tensor], Tensor] | None,
+    widening: Shrinkage | None,
 ) -> _Brain:
     mni, nodes, axes = template_places(scene, template, shape, spacing_mm)
     regions = _regions(template.regions, nodes)
@@ -174,6 +177,16 @@ def _one(
     if widening is not None:
         moved = template.surfaces.at(places + widening(places)).T.contiguous()
         maps = {**dict(zip(template.surfaces.names, moved, strict=True)), "depth": maps["depth"]}
+    if max(scene.horns_mm) > 0:
+        seen = places if widening is None else places + widening(places)
+        horns = horn_distance(seen, scene.horns_mm, scene.size)
+        maps["ventricle"] = torch.minimum(maps["ventricle"], horns / scene.size)
+    if widening is not None:
+        opening = widening.opening(places)
+        maps["ventricle"] = maps["ventricle"] - opening / scene.size
+        maps["sulcus"] = (maps["sulcus"] - SULCI_OPEN * opening / scene.size).clamp_min(0.0)
+    if scene.cysts:
+        maps["cyst"] = cyst_distance(places, scene.cysts) * scene.size
     cut = {name: _at(regions[names.index(name)], where, axes) for name in ("cortex", "sylvian")}
     edge = math.hypot(VOXEL_TO_LOGISTIC * sum(spacing_mm) / 3, scene.edge_mm)
     fractions, brain, ventricles = _tissue(scene, maps, cut, mni.flatten(1)[0, where], edge, where, axes)
@@ -250,6 +263,9 @@ def _tissue(
         extra = scene.new_sulci_mm * width * deep
         dry = dry * (1 - (torch.sigmoid((extra - away) / edge) - torch.sigmoid((-extra - away) / edge)))
         nearest = torch.minimum(nearest, torch.where(extra > 0.1, away - extra, nearest))
+    if "cyst" in maps:
+        dry = dry * torch.sigmoid(maps["cyst"] / edge)
+        nearest = torch.minimum(nearest, maps["cyst"])
     inner = torch.sigmoid(-ventricle / edge)
     fluid = 1 - dry * (1 - inner)
     odds = scene.contrast * maps["whiteness"] + scene.whiteness + scene.folding * fold

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strokeseg_training.generator.anatomy_spaces import Cyst, Four, draw_cysts
+
 Range = tuple[float, float]
 
 
@@ -55,6 +57,11 @@ class AnatomyRanges:
     new_sulci_depth_mm: Range = (4.0, 10.0)
     contrast: Range = (1.0, 2.2)
     edge_mm: Range = (0.05, 0.25)
+    # Half widths of the ventricles' horns from young to old; (0, 0) draws none.
+    temporal_horn_mm: tuple[float, float] = (0.0, 0.0)
+    occipital_horn_mm: tuple[float, float] = (0.0, 0.0)
+    cyst_share: float = 0.0
+    cyst_mm: Range = (8.0, 22.0)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class AnatomyScene:
         contrast: Factor on the log odds of white against grey matter; the average brain is blurred.
         edge_mm: Blur of borders beyond that of the voxel.
         seeds: Of the fields: head, lobes, gyri, patches, folding, new sulci.
+        horns_mm: Half widths of the temporal horns (right, left) and the occipital ones (right, left); 0: not drawn.
+        cysts: Of the arachnoid.
     """
 
     size: float
@@ -110,6 +119,8 @@ class AnatomyScene:
     contrast: float
     edge_mm: float
     seeds: tuple[int, int, int, int, int, int]
+    horns_mm: Four = (0.0, 0.0, 0.0, 0.0)
+    cysts: tuple[Cyst, ...] = ()
 
 
 def draw_anatomy(rng: np.random.Generator, ranges: AnatomyRanges) -> AnatomyScene:
@@ -162,4 +173,15 @@ def draw_anatomy(rng: np.random.Generator, ranges: AnatomyRanges) -> AnatomyScen
         contrast=uniform(ranges.contrast),
         edge_mm=uniform(ranges.edge_mm),
         seeds=(seeds[0], seeds[1], seeds[2], seeds[3], seeds[4], seeds[5]),
+        horns_mm=_horns(rng, ranges, age),
+        cysts=draw_cysts(rng, ranges.cyst_share, ranges.cyst_mm),
     )
+
+
+def _horns(rng: np.random.Generator, ranges: AnatomyRanges, age: float) -> Four:
+    """Widths that follow the age, each side and horn with its own deviation."""
+    spread = np.exp(rng.normal(0.0, 0.35, 4))
+    parts: list[float] = []
+    for low, high in (ranges.temporal_horn_mm, ranges.occipital_horn_mm):
+        parts += [(low + min(age, 1.0) * (high - low)) * float(s) for s in spread[len(parts) : len(parts) + 2]]
+    return (parts[0], parts[1], parts[2], parts[3])

@@ -5,7 +5,6 @@ Volumes and numbers of parts after the ATLAS R3.0 masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor
 
 from strokeseg_training.generator._draws import chance, field_seed, uniform
-from strokeseg_training.generator.lesion_depth import extent, level_holding, smoothstep
+from strokeseg_training.generator.lesion_depth import extent, level_holding, millimetres, smoothstep
 from strokeseg_training.generator.lesion_draw import EXAM_KINDS, draw_look, library_part, log_normal, procedural_part
 from strokeseg_training.generator.lesion_head import Box, Head
 from strokeseg_training.generator.lesion_library import LesionLibrary
 from strokeseg_training.generator.lesion_looks import Canvas
 from strokeseg_training.generator.lesion_scene import ChronicLook, LesionPart, LesionRanges, LesionScene, Pull
 from strokeseg_training.generator.lesion_territories import TERRITORIES, territory_line
+from strokeseg_training.generator.shrinkage import Shrinkage
 
 Rng = np.random.Generator
 _LIBRARY_FROM_ML = 4.0
@@ -48,57 +48,59 @@ def draw_chronic(rng: Rng, ranges: LesionRanges, library: LesionLibrary | None) 
 
 
 def paint_chronic(canvas: Canvas, head: Head, box: Box, depth: Tensor, look: ChronicLook) -> None:
-    """A scar: fluid in its depth, a darker rim, faint change a little beyond. Cavity and rim are the label.
+    """A scar: fluid in its depth, a dark rim that fades outwards, faint change of the white matter beyond.
+
+    Cavity and rim are the label.
 
     Args:
         canvas: The patient's maps, whole grid.
         head: The patient, cut to `box`.
         box: Where `depth` lies.
-        depth: (x, y, z) mm from the border, positive inside.
+        depth: (x, y, z) about the mm from the border, positive inside.
         look: What has become of it.
     """
+    depth = millimetres(depth, head)
     share = extent(depth, look.edge_mm, head)
     canvas.add(box, share)
     clouds = head.field(look.seed, 9.0)
     if look.cavity_volume > 0.01:
         tissue = share * head.tissue
-        level = level_holding(depth, tissue, look.cavity_volume * float(tissue.sum()))
-        # A thin scar has no room for its rim: two fifths of the cavity open up all the same.
-        core = level_holding(depth, tissue, 0.4 * look.cavity_volume * float(tissue.sum()))
-        start = torch.maximum(level, core.clamp_max(look.rim_mm)) + 0.8 * clouds
-        canvas.cavity[box] = torch.maximum(
-            canvas.cavity[box], share * look.cavity * smoothstep((depth - start) / 2.0 + 0.5)
-        )
-    halo = smoothstep(1.0 + depth / max(look.halo_mm, 0.1)) * (0.25 + 0.1 * clouds).clamp(0.0, 0.5)
-    scar = torch.maximum(share * (1.0 + 0.15 * clouds).clamp(0.5, 1.3), halo)
+        wanted = look.cavity_volume * float(tissue.sum())
+        form = _balls(depth, head, look) if look.balls else depth
+        start = level_holding(form, tissue, wanted)
+        if not look.balls:
+            # A thin scar has no room for its rim: two fifths of the cavity open up all the same.
+            core = level_holding(form, tissue, 0.4 * wanted)
+            start = torch.maximum(start, core.clamp_max(look.rim_mm))
+        start = start + 0.8 * clouds
+        hole = share * look.cavity * smoothstep((form - start) / 2.0 + 0.5)
+        if look.strands > 0.01:
+            # Where a field changes its sign lies a sheet.
+            sheet = torch.exp(-0.5 * (head.field(look.seed + 1, 11.0) / 0.22).square())
+            hole = hole * (1.0 - look.strands * sheet)
+        canvas.cavity[box] = torch.maximum(canvas.cavity[box], hole)
+    fade = 0.7 + 0.3 * smoothstep(0.25 + depth / max(look.rim_mm, 1.0))
+    halo = smoothstep(1.0 + depth / max(look.halo_mm, 0.1)) * (0.25 + 0.1 * clouds).clamp(0.0, 0.5) * head.white
+    scar = torch.maximum(share * fade * (1.0 + 0.15 * clouds).clamp(0.5, 1.3), halo)
     canvas.t1_factor[box] = (canvas.t1_factor[box] * (1.0 + scar * (look.rim_t1 - 1.0))).clamp(0.3, 1.0)
 
 
-def widening(scene: LesionScene) -> Callable[[Tensor], Tensor] | None:
-    """How old infarcts draw ventricles and sulci towards themselves.
+def _balls(depth: Tensor, head: Head, look: ChronicLook) -> Tensor:
+    """Balls round a few points of the depth, in mm; how far inside the nearest one a voxel is."""
+    rng = np.random.default_rng([look.seed, 7])
+    inside = torch.nonzero(depth > 0.0).cpu().numpy()
+    count = int(rng.integers(2, 7))
+    form = torch.full_like(depth, -60.0)
+    for row in rng.integers(0, max(len(inside), 1), count) if len(inside) else ():
+        voxel = [float(v + c) for v, c in zip(inside[int(row)], head.corner, strict=True)]
+        x, y, z = head.offsets_mm(voxel)
+        form = torch.maximum(form, float(rng.uniform(2.0, 7.0)) - (x.square() + y.square() + z.square()).sqrt())
+    return form
 
-    Added to the template coordinates before the tissue maps are read there (not the brain's outline: the skull stays),
-    it makes every voxel near a lesion show what lies a little further from it.
 
-    Args:
-        scene: One patient's lesions.
-
-    Returns:
-        Template places (3, ...) to the displacement there in template mm, same shape; None where nothing is drawn.
-    """
-    if not scene.pulls:
-        return None
-
-    def displacement(places_mm: Tensor) -> Tensor:
-        moved = torch.zeros_like(places_mm)
-        for pull in scene.pulls:
-            away = places_mm - places_mm.new_tensor(pull.centre_mm).view(3, *[1] * (places_mm.dim() - 1))
-            square = away.square().sum(0) / pull.radius_mm**2
-            # r exp((1 - r²) / 2) is 1 at its highest, r = 1; its slope stays above -0.74, so that nothing folds over.
-            moved += away * (torch.exp(0.5 - 0.5 * square) * (pull.amount_mm / pull.radius_mm))
-        return moved
-
-    return displacement
+def widening(scene: LesionScene) -> Shrinkage | None:
+    """How the old infarcts of one patient draw and widen ventricles and sulci; None where they do not."""
+    return Shrinkage(scene.pulls) if scene.pulls else None
 
 
 def _scar(rng: Rng, ranges: LesionRanges, library: LesionLibrary | None, volume_ml: float) -> LesionPart:
@@ -139,20 +141,22 @@ def _look(rng: Rng, ranges: LesionRanges, volume_ml: float) -> ChronicLook:
         rim_t1=uniform(rng, ranges.rim_t1),
         halo_mm=uniform(rng, ranges.halo_mm),
         seed=field_seed(rng),
+        strands=uniform(rng, ranges.strands),
+        balls=ranges.style == "exam" and chance(rng, 0.7),
     )
 
 
 def _pulls(rng: Rng, ranges: LesionRanges, part: LesionPart, library: LesionLibrary | None) -> tuple[Pull, ...]:
-    """Shrinkage round the largest scar, where its place is known in the template."""
-    amount = uniform(rng, ranges.pull_mm)
+    """Shrinkage round the largest scar of the cerebrum; a placed shape lies somewhere along its territory's line."""
+    amount, wide, radius = uniform(rng, ranges.pull_mm), uniform(rng, ranges.open_mm), uniform(rng, (20.0, 45.0))
     if part.kind == "library" and library is not None:
         x, y, z = library.mask(part.library_set, part.library_index).centre_mm
         centre = ((-x if part.mirror else x) + part.shift_mm[0], y + part.shift_mm[1], z + part.shift_mm[2])
-    elif part.kind in {"territory", "scatter"}:
+    elif part.territory and TERRITORIES[part.territory].within == "cerebrum":
         line = territory_line(part.territory, part.side, part.span).mean(0)
         centre = (float(line[0]), float(line[1]), float(line[2]))
     else:
         return ()
     # Small scars do not shrink a brain: full strength from about 30 ml.
-    amount *= min(1.0, part.volume_ml / 30.0)
-    return (Pull(centre, uniform(rng, (20.0, 45.0)), amount),) if amount > 0.2 else ()
+    share = min(1.0, part.volume_ml / 30.0)
+    return (Pull(centre, radius, amount * share, wide * share),) if max(amount, wide) * share > 0.2 else ()

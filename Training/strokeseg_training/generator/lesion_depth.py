@@ -5,7 +5,9 @@ Every shape ends as a depth, so that borders, weak rims and cavities mean the sa
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from strokeseg_training.generator.lesion_head import Head
@@ -43,6 +45,24 @@ def depth_of_score(score: Tensor, head: Head, volume_ml: float, allowed: Tensor 
     above = score - border
     depth = (above / steepness(score, head)).clamp(-FAR_MM, FAR_MM)
     return depth if allowed is None else torch.where(allowed > 0.5, depth, depth.new_tensor(-FAR_MM))
+
+
+def millimetres(depth: Tensor, head: Head) -> Tensor:
+    """The signed distance in mm to where `depth` changes its sign.
+
+    A score over its gradient is a distance near a steep border only; where the score is flat, half an infarct would
+    spread over centimetres.
+    """
+    inside = (depth > 0).cpu().numpy()
+    if not inside.any() or inside.all():
+        return depth
+    spacing = head.spacing_mm
+    half = 0.5 * min(spacing)
+    within = ndimage.distance_transform_edt(inside, sampling=spacing)
+    beyond = ndimage.distance_transform_edt(~inside, sampling=spacing)
+    far = torch.from_numpy(np.where(inside, within - half, half - beyond)).to(depth)
+    # Close to the border the score knows where between two voxels it lies.
+    return torch.where(far.abs() < 1.5 * max(spacing), far + depth.clamp(-half, half) - half * depth.sign(), far)
 
 
 def level_holding(score: Tensor, weight: Tensor, amount: float) -> Tensor:

@@ -219,7 +219,7 @@ def _showers(rng: Rng, ranges: LesionRanges, stage: Stage, parts: list[LesionPar
     everywhere = not near and chance(rng, 0.2)
     other = stage if not chance(rng, 0.5 * ranges.several_ages_share) else draw_stage(rng, ranges)
     side = parts[0].side if parts and parts[0].side else 1 if chance(rng, 0.5) else -1
-    side = 0 if chance(rng, ranges.bilateral_share) else side
+    side = 0 if chance(rng, ranges.emboli_both_sides_share) else side
     shower = Shower(
         around="lesion" if near else "anywhere" if everywhere else "territory",
         territory=draw_territory(rng, ranges) if not chance(rng, 0.35) else "watershed_anterior",
@@ -241,7 +241,7 @@ def _embolus(rng: Rng, ranges: LesionRanges, stage: Stage) -> Embolus:
         turn_deg=three(rng, 60.0),
         grey_pull=uniform(rng, (0.0, 2.0)),
         boxy=uniform(rng, (3.0, 6.0)) if ranges.style == "exam" else 2.0,
-        edge_mm=uniform(rng, ranges.edge_mm),
+        edge_mm=uniform(rng, ranges.embolus_edge_mm),
         d_ratio=1.0 + strength * (d_ratio - 1.0),
         t2_ratio=1.0 + strength * (t2_ratio - 1.0),
     )

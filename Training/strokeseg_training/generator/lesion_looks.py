@@ -9,8 +9,9 @@ from statistics import NormalDist
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from strokeseg_training.generator.lesion_depth import LEAST_TISSUE, extent, smoothstep
+from strokeseg_training.generator.lesion_depth import LEAST_TISSUE, extent, millimetres, smoothstep
 from strokeseg_training.generator.lesion_head import Box, Head, Place
 from strokeseg_training.generator.lesion_scene import AcuteLook, Embolus
 from strokeseg_training.generator.lesion_shapes import rotation
@@ -18,6 +19,7 @@ from strokeseg_training.generator.lesion_shapes import rotation
 # Several infarcts and old damage may lie over one another; tissue does not leave these bounds.
 D_BOUNDS = (0.30, 2.5)
 T2_BOUNDS = (0.25, 2.5)
+_LEAST_BORDER_MM = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,10 @@ def paint_acute(canvas: Canvas, head: Head, box: Box, depth: Tensor, look: Acute
         depth: (x, y, z) mm from the border, positive inside.
         look: Its age and texture.
     """
+    depth = millimetres(depth, head)
     share = extent(depth, look.edge_mm, head)
-    inner = smoothstep((depth + 0.5 * look.edge_mm) / (look.border_mm + 0.5 * look.edge_mm))
+    border = _border(depth, head, look.border_mm)
+    inner = smoothstep((depth + 0.5 * look.edge_mm) / (border + 0.5 * look.edge_mm))
     strength = look.border_strength + (1.0 - look.border_strength) * inner
     if look.patch_share > 0.01:
         weak = _cell_patches(head, look) if look.cells else _cloud_patches(head, look)
@@ -93,6 +97,17 @@ def paint_embolus(canvas: Canvas, head: Head, voxel: Place, embolus: Embolus) ->
     share = extent(depth, embolus.edge_mm, cut)
     canvas.add(box, share)
     canvas.change(box, share * (embolus.d_ratio - 1.0), share * (embolus.t2_ratio - 1.0))
+
+
+def _border(depth: Tensor, head: Head, border_mm: float) -> Tensor:
+    """Depth at which the change is complete: no deeper than the lesion is there.
+
+    Small parts are not weaker in themselves: what an expert draws can be seen, and a fragment that never reached its
+    border's depth would be labelled and invisible.
+    """
+    reach = [math.ceil(border_mm / spacing) for spacing in head.spacing_mm]
+    deepest = functional.max_pool3d(depth[None, None], [2 * r + 1 for r in reach], stride=1, padding=reach)[0, 0]
+    return deepest.clamp(_LEAST_BORDER_MM, max(border_mm, _LEAST_BORDER_MM))
 
 
 def _cloud_patches(head: Head, look: AcuteLook) -> Tensor:

@@ -69,8 +69,10 @@ class ChronicLook:
         cavity_volume: Share of the lesion's volume that is cavity; 0: a scar only.
         rim_mm: Thickness of the scar round the cavity.
         rim_t1: T1-weighted signal of the scar against healthy tissue.
-        halo_mm: Reach of faint change beyond the label.
+        halo_mm: Reach of faint change beyond the label, in white matter.
         seed: Of the fields.
+        strands: Share of the cavity that strands of scar cross.
+        balls: The cavity is several balls that flow together instead of the lesion's depth (the exam's style).
     """
 
     edge_mm: float
@@ -80,6 +82,8 @@ class ChronicLook:
     rim_t1: float
     halo_mm: float
     seed: int
+    strands: float = 0.0
+    balls: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,11 +191,13 @@ class Pull:
         centre_mm: Template mm.
         radius_mm: Distance of the largest displacement.
         amount_mm: The largest displacement.
+        open_mm: By how much the ventricle's wall has receded on this side.
     """
 
     centre_mm: Triple
     radius_mm: float
     amount_mm: float
+    open_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -225,8 +231,8 @@ class LesionRanges:
     acute_set: str = "soop"
     chronic_set: str = "lesymap"
 
-    single_share: float = 0.40
-    scattered_share: float = 0.30  # the rest: an infarct and emboli
+    single_share: float = 0.36
+    scattered_share: float = 0.34  # the rest: an infarct and emboli
     bilateral_share: float = 0.08
     second_infarct_share: float = 0.15
     mca_share: float = 0.56
@@ -256,32 +262,35 @@ class LesionRanges:
 
     # Masks in the template's space have lost the smallest fragments of real patients: emboli bring them back.
     emboli: tuple[int, int] = (0, 32)
+    emboli_both_sides_share: float = 0.3  # from the heart
     embolus_ln: Pair = (-2.5, 1.0)
     embolus_ml: Pair = (0.02, 1.5)
-    embolus_strength: Pair = (0.45, 1.15)
+    embolus_edge_mm: Pair = (0.8, 2.5)
+    embolus_strength: Pair = (0.7, 1.25)
 
-    # Ages: shares, D and T2 of the core.
-    hyperacute_share: float = 0.14
-    day_share: float = 0.36
-    days_share: float = 0.32
+    # Ages: shares, D and T2 of the core. Eastwood's ratios are of the signal at b = 0: at an echo time near T2 a
+    # ratio of T2 of 1.95 gives 1.6.
+    hyperacute_share: float = 0.11
+    day_share: float = 0.34
+    days_share: float = 0.31
     late_share: float = 0.09  # the rest is faint
     hyperacute_d: Pair = (0.48, 0.85)
     hyperacute_t2: Pair = (0.95, 1.10)
     day_d: Pair = (0.40, 0.68)
-    day_t2: Pair = (1.0, 1.3)
+    day_t2: Pair = (1.0, 1.4)
     days_d: Pair = (0.42, 0.80)
-    days_t2: Pair = (1.15, 1.75)
+    days_t2: Pair = (1.2, 1.95)
     late_d: Pair = (0.90, 1.10)
     late_t2: Pair = (1.2, 1.6)
     faint_d: Pair = (0.72, 0.95)  # DWI × 1.2-1.8 at ADC 0.9-1.1 was what the pilot missed
     faint_t2: Pair = (1.1, 1.6)
     several_ages_share: float = 0.3
-    edge_mm: Pair = (1.0, 4.0)
+    edge_mm: Pair = (1.0, 3.0)
     border_mm: Pair = (0.3, 3.5)
-    border_strength: Pair = (0.3, 1.0)
+    border_strength: Pair = (0.45, 1.0)
     patch_mm: Pair = (5.0, 18.0)
     patch_share: Pair = (0.0, 0.35)
-    patch_strength: Pair = (0.1, 0.7)
+    patch_strength: Pair = (0.25, 0.8)
     texture_sd: Pair = (0.08, 0.16)
     mismatch: Pair = (0.0, 0.8)
 
@@ -293,5 +302,7 @@ class LesionRanges:
     cavity_volume: Pair = (0.2, 0.95)
     rim_mm: Pair = (1.0, 4.0)
     rim_t1: Pair = (0.55, 0.88)
-    halo_mm: Pair = (0.0, 6.0)
+    halo_mm: Pair = (0.0, 9.0)
+    strands: Pair = (0.0, 0.5)
     pull_mm: Pair = (0.0, 8.0)
+    open_mm: Pair = (0.0, 7.0)

@@ -147,7 +147,8 @@ def _shape(head: Head, part: LesionPart, library: LesionLibrary | None) -> Shape
 def _likely(shower: Shower, head: Head, first: Shape | None) -> Lattice:
     """Where the shower's emboli may lie: (a, b, c) on the coarse lattice."""
     coarse = head.coarse
-    likely = np.clip(coarse.tissue - 0.4, 0.0, None) * (1.0 - shower.grey_share + shower.grey_share * coarse.grey)
+    # Sulcal cortex, a third of it fluid, is hit as often as cortex without.
+    likely = np.clip(coarse.tissue - 0.3, 0.0, 0.3) * (1.0 - shower.grey_share + shower.grey_share * coarse.grey)
     if shower.around == "lesion" and first is not None:
         likely = likely * _nearness(head, first, shower.spread_mm)
     elif shower.around == "territory":

@@ -24,13 +24,13 @@ from strokeseg_training.generator.lesion_library import LesionLibrary
 from strokeseg_training.generator.lesions import LesionRanges, LesionScene, draw_lesions
 from strokeseg_training.generator.physics import PhysicsRanges, PhysicsScene, draw_physics
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 """Rises whenever the same scene gives other images: scores of different versions are not comparable."""
 
 Task = Literal["dwi-adc", "t1"]
 GRIDS: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
     "dwi-adc": ((80, 96, 80), (2.0, 2.0, 2.0)),
-    "t1": ((112, 144, 112), (1.5, 1.5, 1.5)),
+    "t1": ((80, 96, 80), (2.0, 2.0, 2.0)),
 }
 """Task to the working grid: voxels and spacing in mm along (right, front, top)."""
 
