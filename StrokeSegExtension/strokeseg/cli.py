@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from strokeseg import __version__, cli_models, console
-from strokeseg.command import Format, FormatOption, cancellable, in_words
+from strokeseg.command import DeviceOption, Format, FormatOption, cancellable, in_words
 from strokeseg.errors import InputError
 
 app = typer.Typer(
@@ -74,7 +74,7 @@ def segment(
         str | None, typer.Option(help="Brain mask, 0 outside. Default: searched in the scan.")
     ] = None,
     model: Annotated[str, typer.Option(help="Name of a model, or auto: the best for the scans given.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 (or another number) or mps.")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[
         str | None,
         typer.Option(help="Folder for the results: new, empty, or an earlier result. Default: none is written."),

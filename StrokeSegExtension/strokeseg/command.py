@@ -1,4 +1,4 @@
-"""What all commands have in common: the option ``--format``, errors in words, and a run that Ctrl+C ends."""
+"""What commands have in common: options, errors in words, and a run that Ctrl+C ends."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Format(StrEnum):
 FormatOption = Annotated[
     Format, typer.Option("--format", help="Output for people (text) or machines (one JSON object).")
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda:0 (or another number) or mps.")]
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def full(card: ModelCard) -> str:
         _("Finds"): card.task,
         _("Intended use"): card.intended_use,
         _("Network"): card.network,
-        _("Threshold"): f"{card.decision.threshold:g}" if card.decision.rule == "threshold" else card.decision.rule,
+        _("Threshold"): _decision(card),
         _("Smallest lesion"): f"{card.minimum_lesion_ml:g} ml",
     }
     known = {"recipe": _("Recipe"), "data": _("Data"), "licence": _("Licence"), "license": _("Licence")}
@@ -44,6 +44,14 @@ def full(card: ModelCard) -> str:
         rows[title] = _plain(value).replace(": ", ", ")
     lines = [f"{name}: {value}" for name, value in rows.items()]
     return _lines([*lines, _("What it takes, what was measured and its limits: see the section Model.")])
+
+
+def _decision(card: ModelCard) -> str:
+    decision = card.decision
+    if decision.rule == "argmax":
+        return _("none, the most probable class")
+    # Of a cascade the highest first: the case decides which one is taken.
+    return ", ".join(f"{value:g}" for value in (*(step.threshold for step in decision.steps), decision.threshold))
 
 
 def _status(card: ModelCard) -> str:

@@ -85,7 +85,7 @@ class Memory:
         model: Name of the model.
         title: Its title.
         version: Its version.
-        rule: ``threshold`` or ``argmax``.
+        rule: ``threshold``, ``cascade`` (a threshold that the case decides) or ``argmax``.
         threshold: Of the mask that is shown.
         minimum_ml: Of the mask that is shown.
         model_threshold: What "reset to the model's" goes back to.
@@ -123,7 +123,7 @@ class Memory:
             rule=used["rule"],
             threshold=float(used["threshold"]),
             minimum_ml=float(used["minimum_lesion_ml"]),
-            model_threshold=card.decision.threshold,
+            model_threshold=float(used["own_threshold"]),
             model_minimum_ml=card.minimum_lesion_ml,
             midplane=midplane,
             adc_factor=float(units[0]) if units else None,

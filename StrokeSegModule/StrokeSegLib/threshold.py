@@ -118,7 +118,7 @@ class LiveThreshold:
             return _("The result was deleted from the scene.")
         if memory is None:
             return _("This segmentation was not made by StrokeSeg.")
-        if memory.rule != "threshold":
+        if memory.rule == "argmax":
             return _("The model has several classes and takes the most probable one; it has no threshold.")
         if ResultNodes.of(self._nodes.segmentation).probability is None:
             return _("The probability volume was deleted from the scene. Run again to move the threshold.")

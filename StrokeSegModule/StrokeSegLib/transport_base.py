@@ -30,6 +30,7 @@ class Transport:
         self.onLine: Callable[[bytes], None] = _ignore
         self.onStderr: Callable[[str], None] = _ignore
         self.onEnded: Callable[[str], None] = _ignore
+        self._killed = False
 
     @property
     def running(self) -> bool:
@@ -49,7 +50,7 @@ class Transport:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """End the process and all that it has started, now."""
+        """End the process and all that it has started, now; lines that have come or still come are not handed on."""
         raise NotImplementedError
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -58,6 +59,7 @@ class Transport:
 
     def _hasStarted(self) -> None:
         _running.add(self)
+        self._killed = False
 
     def _hasEnded(self) -> None:
         _running.discard(self)

@@ -82,6 +82,7 @@ class PlainTransport(Transport):
         self._toWrite.put(None)
 
     def kill(self) -> None:
+        self._killed = True
         if self._process is not None and self._process.poll() is None:
             endTree(self._process.pid)
             self._process.kill()  # where it did not let itself be listed
@@ -123,15 +124,17 @@ class PlainTransport(Transport):
     def _handOn(self, process: subprocess.Popen[bytes] | None, what: str, content: Any) -> None:
         if process is not self._process:
             return  # the last words of one that was given up
-        if what == "line":
-            self.onLine(content)
-        elif what == "stderr":
-            self.onStderr(content.decode("utf-8", "replace"))
-        else:
+        if what == "ended":
             self._process = None
             self._hasEnded()
             self._toWrite.put(None)
             self.onEnded(content)
+        elif self._killed:
+            pass  # it was taken so that who puts it there does not wait
+        elif what == "line":
+            self.onLine(content)
+        else:
+            self.onStderr(content.decode("utf-8", "replace"))
 
     def _read(self, process: subprocess.Popen[bytes], pipe: IO[bytes], what: str) -> None:
         with suppress(OSError, ValueError), pipe:  # closed while it was read
@@ -189,6 +192,8 @@ class QtTransport(Transport):
             self._process.closeWriteChannel()
 
     def kill(self) -> None:
+        self._killed = True
+        self._lines.clear()
         if self._process is not None:
             endTree(int(self._process.processId()))
             self._process.kill()
@@ -203,7 +208,8 @@ class QtTransport(Transport):
 
     def _onOutput(self) -> None:
         if self._process is not None:
-            self._lines += self._output.take(_bytes(self._process.readAllStandardOutput()))
+            lines = self._output.take(_bytes(self._process.readAllStandardOutput()))
+            self._lines += [] if self._killed else lines
             self._handOn()
 
     def _handOn(self) -> None:
@@ -228,7 +234,8 @@ class QtTransport(Transport):
         if self._process is not None:
             lines = self._errors.take(_bytes(self._process.readAllStandardError()) + last)
             for line in lines[-_MOST_AT_ONCE:]:  # of a flood its end tells most, and the log has no room for the rest
-                self.onStderr(line.decode("utf-8", "replace"))
+                if not self._killed:
+                    self.onStderr(line.decode("utf-8", "replace"))
 
     def _onFinished(self, code: int, status: int) -> None:
         crashed = int(status) != int(self._qt.QProcess.NormalExit)

@@ -20,8 +20,11 @@ from .worker_events import LAST, Listener, parsed
 
 PROTOCOL = 1
 """The protocol that the panel speaks; the same number as `strokeseg.protocol.PROTOCOL`."""
-CANCEL_SECONDS = 0.8
-"""How long a cancelled request may take to end; then the worker is killed, so that a cancel takes a second at most."""
+CANCEL_SECONDS = 0.5
+"""How long a cancelled request may take to end; then the worker is killed.
+
+The other half of the second that a cancel may take is for the killing, and for computers that have much else to do.
+"""
 HELLO_SECONDS = 60.0
 """How long a Python may take to start and answer; a virus scanner that meets the packages first takes half of it."""
 _MOST_RUBBISH = 1000  # lines in a row
@@ -316,9 +319,17 @@ class WorkerLink:
         elif event["event"] == "hello" and not self._ending:
             self._greeted = True
             self.greeting = event
+            self._sayOtherVersion(event.get("version"))
             for request in [x for x in self._open.values() if x.kind == "hello" and not x.cancelled]:
                 self._tell(request, event)
             self._go()
+
+    def _sayOtherVersion(self, version: Any) -> None:
+        from strokeseg import __version__
+
+        if version != __version__:
+            text = _("The worker is StrokeSeg {theirs}, the panel is {ours}: results are those of {theirs}.")
+            self._listener.onLog(text.format(theirs=version, ours=__version__))
 
     def _onRubbish(self, line: bytes) -> None:
         self._rubbish += 1

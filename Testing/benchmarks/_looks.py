@@ -7,7 +7,9 @@ out of everything but the lesion's own numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from _places import FIFTHS, Places
@@ -38,14 +40,16 @@ _PROFILE_MM = np.arange(-9.0, 10.0, 2.0)
 
 def measure(scan: Scan) -> Numbers:
     """All numbers of one patient, by name; the part before the colon is the section of the table."""
-    view = _View(scan)
-    numbers: Numbers = {}
-    for section, part in (
-        ("brain", _brain), ("tissue", _tissue), ("regions", _regions), ("edge", _edge), ("noise", _noise),
-        ("shading", _shading), ("asymmetry", _asymmetry), ("bright voxels", _bright), ("lesion", _lesion),
-    ):  # fmt: skip
-        numbers |= {f"{section}: {name}": float(value) for name, value in part(view).items()}
-    return numbers
+    parts = {
+        "brain": _brain, "tissue": _tissue, "regions": _regions, "edge": _edge, "noise": _noise, "shading": _shading,
+        "asymmetry": _asymmetry, "bright voxels": _bright, "lesion": _lesion,
+    }  # fmt: skip
+    return by_section(_View(scan), parts)
+
+
+def by_section(view: Any, parts: Mapping[str, Callable[[Any], Numbers]]) -> Numbers:
+    """The numbers of all parts of a view; names begin with that of the section."""
+    return {f"{title}: {name}": float(value) for title, part in parts.items() for name, value in part(view).items()}
 
 
 class _View:
@@ -166,20 +170,22 @@ def _difference(
 
 
 def _shading(view: _View) -> Numbers:
-    places = view.places
     chosen = view.tissue & view.cerebrum & view.away_from_cuts
+    return {f"DWI {name}": value for name, value in shading(view.dwi, chosen, view.places, outer_mm=8.0).items()}
+
+
+def shading(image: Values, chosen: Mask, places: Places, *, outer_mm: float) -> Numbers:
+    """Ratios of the image between opposite parts of the chosen tissue; the outer one lies up to this depth."""
 
     def over(one: Mask, other: Mask) -> float:
-        return ratio(_middle(view.dwi[chosen & one]), _middle(view.dwi[chosen & other]))
+        return ratio(_middle(image[chosen & one]), _middle(image[chosen & other]))
 
-    deep, outer = places.depth_mm > 20.0, (places.depth_mm > 2.5) & (places.depth_mm < 8.0)
-    high = over(places.height > 0.8, (places.height > 0.5) & (places.height < 0.65)) if view.whole else float("nan")
-    sides = over(places.right_mm > 5.0, places.right_mm < -5.0)
+    high = over(places.height > 0.8, (places.height > 0.5) & (places.height < 0.65))
     return {
-        "DWI front/back": over(places.frontness > 0.75, places.frontness < 0.25),
-        "DWI deep/outer": over(deep, outer),
-        "DWI top/middle": high,
-        "DWI right/left": sides,
+        "front/back": over(places.frontness > 0.75, places.frontness < 0.25),
+        "deep/outer": over(places.depth_mm > 20.0, (places.depth_mm > 2.5) & (places.depth_mm < outer_mm)),
+        "top/middle": high if places.is_whole else float("nan"),
+        "right/left": over(places.right_mm > 5.0, places.right_mm < -5.0),
     }
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from _looks import Numbers, Values, _difference, _middle, _roughness, _share
+from _looks import Numbers, Values, _difference, _middle, _roughness, _share, by_section, shading
 from _places import FIFTHS, Places
 from _scans import Mask, Scan
 from scipy import ndimage
@@ -30,14 +30,11 @@ _CENTRAL_MM = 26.0
 
 def measure_t1(scan: Scan) -> Numbers:
     """All numbers of one patient with a T1-weighted image, by name; the part before the colon is the section."""
-    view = _View(scan)
-    numbers: Numbers = {}
-    for section, part in (
-        ("brain", _brain), ("classes", _classes), ("regions", _regions), ("edge", _edge), ("noise", _noise),
-        ("shading", _shading), ("asymmetry", _asymmetry), ("lesion", _lesion),
-    ):  # fmt: skip
-        numbers |= {f"{section}: {name}": float(value) for name, value in part(view).items()}
-    return numbers
+    parts = {
+        "brain": _brain, "classes": _classes, "regions": _regions, "edge": _edge, "noise": _noise, "shading": _shading,
+        "asymmetry": _asymmetry, "lesion": _lesion,
+    }  # fmt: skip
+    return by_section(_View(scan), parts)
 
 
 class _View:
@@ -137,18 +134,7 @@ def _noise(view: _View) -> Numbers:
 
 
 def _shading(view: _View) -> Numbers:
-    places, chosen = view.places, view.white & view.cerebrum
-
-    def over(one: Mask, other: Mask) -> float:
-        return ratio(_middle(view.t1[chosen & one]), _middle(view.t1[chosen & other]))
-
-    high = over(places.height > 0.8, (places.height > 0.5) & (places.height < 0.65))
-    return {
-        "front/back": over(places.frontness > 0.75, places.frontness < 0.25),
-        "deep/outer": over(places.depth_mm > 20.0, (places.depth_mm > 2.5) & (places.depth_mm < 10.0)),
-        "top/middle": high if places.is_whole else float("nan"),
-        "right/left": over(places.right_mm > 5.0, places.right_mm < -5.0),
-    }
+    return shading(view.t1, view.white & view.cerebrum, view.places, outer_mm=10.0)
 
 
 def _asymmetry(view: _View) -> Numbers:

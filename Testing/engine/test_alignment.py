@@ -5,12 +5,10 @@ The head is simulated: DWI and ADC are sampled from one formula, the ADC after a
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its usual name
@@ -22,7 +20,6 @@ from strokeseg.prepare import prepare
 from strokeseg.prepare.align import register_rigid
 from strokeseg.volume import Grid, Volume
 
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 OTHER_GRID = phantom.centred((44, 50, 34), (3.6, 3.6, 4.5))
 MOVED = phantom.rigid((0.0, 0.0, 5.0), (0.0, 4.0, 0.0))
 MARKER_MM = np.array([40.0, 30.0, 10.0])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from itertools import permutations, product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import whole_head as phantom
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -23,20 +21,6 @@ from strokeseg.prepare.brain import BrainMask, check_brain, find_brain, given_br
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 SAMPLE = Path(__file__).parents[2] / "Resources" / "Samples" / "synthetic-patient"
-
-
-def _load_phantoms() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "whole_head.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_whole_head_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantoms()
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +19,6 @@ from strokeseg.prepare.channels import CHANNELS, ModelSpace
 from strokeseg.symmetry import Midplane
 from strokeseg.volume import Grid
 
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 # The plane x = 0, to whose right x is positive.
 PLANE_X = Midplane((1.0, 0.0, 0.0), 0.0, 1.0, "given")
 NAMES = ModelStore().card("adc-threshold").preparation.channels

@@ -106,12 +106,23 @@ def test_with_a_brain_only_the_brain_counts():
     assert adc_unit(adc).name == "1e-6 mm²/s"
 
 
-@pytest.mark.parametrize("median", [0.02, 0.2, 3.0, 20.0, 80.0, 200.0, 5000.0])
-def test_an_adc_between_the_units_is_refused_with_its_median(median):
+@pytest.mark.parametrize(
+    ("median", "said"),
+    [
+        (0.0000512, "0.0000512"), (0.02, "0.02"), (0.2, "0.2"), (3.0, "3"), (20.0, "20"), (80.0, "80"),
+        (200.0, "200"), (5000.0, "5000"), (1234567.0, "1234567"),
+    ],
+)  # fmt: skip
+def test_an_adc_between_the_units_is_refused_with_its_median_as_people_write_it(median, said):
     seen = adc_unit(np.full((10, 10, 10), median))
     assert (seen.factor, seen.name, seen.finding.severity) == (None, "unknown", "error")
-    assert f"its median is {median:.3g}" in seen.finding.message
+    assert f"its median is {said}. " in seen.finding.message
     assert seen.finding.numbers == {"median": pytest.approx(median)}
+
+
+def test_the_median_of_a_unit_that_is_told_has_no_exponent():
+    seen = adc_unit(np.full((10, 10, 10), 1020.0))
+    assert "its median is 1020, that of a brain lies between 400 and 2000 in this unit" in seen.finding.message
 
 
 def test_an_adc_without_positive_values_is_refused():

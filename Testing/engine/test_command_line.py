@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pytest
+import small_brain as phantom
 
 from strokeseg.case import Case
 from strokeseg.cli import app
@@ -23,20 +23,6 @@ from strokeseg.volume import write_nifti
 
 COMMANDS = (["segment"], ["evaluate"], ["report"], ["demo"], ["models", "list"], ["models", "show"])
 HEAVY = {"numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "torch", "openvino", "jinja2"}
-
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "robustness" / "small_brain.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_small_brain_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +190,7 @@ def test_errors_have_three_parts_and_their_exit_code_for_people_and_machines(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", ["strokeseg.segmentation.predict", "strokeseg.segmentation.render_page"])
+@pytest.mark.parametrize("stage", ["strokeseg.segmentation.run.predict", "strokeseg.segmentation.result.render_page"])
 def test_a_cancelled_run_ends_with_130_and_writes_nothing(
     say: Any, scans: Path, tmp_path: Path, number: int, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,7 +291,7 @@ def test_brackets_in_names_stay_brackets(say: Any, scans: Path, tmp_path: Path) 
 
 def test_a_pipe_gets_plain_lines_and_no_control_codes(scans: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "strokeseg", "segment", *map(str, pair(scans))],
+        [sys.executable, "-m", "strokeseg", "segment", *map(str, pair(scans)), "--model", "adc-threshold"],
         capture_output=True,
         encoding="utf-8",
         check=True,
@@ -436,7 +422,7 @@ def cells(page: str) -> list[str]:
 
 def test_report_says_the_same_again(say: Any, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    say("segment", *pair(scans), "--reference", scans / "lesion.nii.gz", "--out", out)
+    say("segment", *pair(scans), "--model", "adc-threshold", "--reference", scans / "lesion.nii.gz", "--out", out)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     first = (out / "report.html").read_text(encoding="utf-8")
     (out / "report.html").unlink()

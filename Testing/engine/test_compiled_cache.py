@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
+import runtime_phantom as phantom
 from safetensors.numpy import load_file, save_file
 
 from strokeseg.runtime import open_runtime
@@ -16,9 +16,6 @@ from strokeseg.runtime.cache import CompiledCache, cache_folder, cache_key
 from strokeseg.runtime.precision import native_precisions
 
 ENGINE = Path(__file__).resolve().parents[2] / "StrokeSegExtension"
-_SPEC = util.spec_from_file_location("strokeseg_runtime_phantom", Path(__file__).with_name("runtime_phantom.py"))
-phantom = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 
 
 @pytest.fixture(autouse=True)

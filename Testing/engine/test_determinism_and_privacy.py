@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import getpass
 import gzip
-import importlib.util
 import json
 import os
 import platform
@@ -15,13 +14,13 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  usual name
+import small_brain as phantom
 
 from strokeseg.cli import app
 
@@ -38,20 +37,6 @@ FOLDER = "Mustermann Erika 1970 St Vincent"
 NAMES = {"dwi": "mustermann-b1000.nii.gz", "adc": "mustermann-adcmap.nii", "b0": "mustermann-lowbvalue.nii.gz"}
 REFERENCE = "mustermann-by-drfrankenstein.nii.gz"
 PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "robustness" / "small_brain.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_small_brain_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 
 
 @pytest.fixture(scope="module")

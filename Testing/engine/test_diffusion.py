@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 
@@ -17,8 +15,6 @@ from strokeseg.models import ModelStore
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.prepare.diffusion import LARGEST_ADC, adc_from_b0, adc_in_engine_unit
 from strokeseg.volume import Volume
-
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 
 
 def small(values: Any) -> Volume:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import weakref
-from importlib import util
-from pathlib import Path
 from typing import Any
 
+import network_phantom as phantom
 import numpy as np
 import pytest
 
@@ -15,11 +14,6 @@ from strokeseg.errors import MemoryLimitError
 from strokeseg.events import Monitor
 from strokeseg.predict import Asked, Prediction, predict
 
-_SPEC = util.spec_from_file_location("strokeseg_network_phantom", Path(__file__).with_name("network_phantom.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-phantom: Any = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 SHAPE = (96, 64, 48)
 CHANNELS = phantom.noise(2, *SHAPE)
 

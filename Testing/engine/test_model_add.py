@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import model_folders as folders
 import numpy as np
 import pytest
 import torch
@@ -19,7 +19,6 @@ from strokeseg.errors import InputError, ModelError
 from strokeseg.models import ModelStore, writing
 from strokeseg.models import store as store_module
 
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 FILES = ["card.json", "network.onnx", "weights.safetensors"]
 
 
@@ -90,7 +89,8 @@ def test_a_model_of_torch_needs_no_graph_and_a_rule_no_file(store, tmp_path):
 def test_a_model_from_the_export_is_taken_in(store, tmp_path):
     export = pytest.importorskip("strokeseg_training.export", reason="the export is not there")
     assert export
-    tiny = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "phantoms" / "tiny_model.py")))
+    import tiny_model as tiny
+
     torch.set_num_threads(1)
     tiny.make_tiny_model(tmp_path / "tiny", channels=(4, 8), tissue=True)
     card = store.add(tmp_path / "tiny")

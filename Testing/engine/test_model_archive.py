@@ -2,21 +2,18 @@
 
 import os
 import random
-import runpy
 import stat
 import struct
 import tracemalloc
 import zipfile
 from contextlib import nullcontext
-from pathlib import Path
-from types import SimpleNamespace
 
+import model_folders as folders
 import pytest
 
 from strokeseg.errors import ModelError
 from strokeseg.models import ModelStore, archive, contents
 
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 FILES = ["card.json", "network.onnx", "weights.safetensors"]
 
 

@@ -152,7 +152,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("status", ["default"], "one of"),
     ("runtime", "tensorflow", "'threshold', 'openvino', 'torch'"),
     ("strategy", "hole", "'whole', 'windows', 'slices', 'proposals'"),
-    ("decision.rule", "cascade", "'threshold', 'argmax'"),
+    ("decision.rule", "highest", "'threshold', 'argmax', 'cascade'"),
     ("inputs.0.role", "DWI", "'dwi', 'adc', 't1', 'flair', 'b0'"),
     ("reference_role", "pet", "'dwi', 'adc', 't1', 'flair', 'b0'"),
     # names

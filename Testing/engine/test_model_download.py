@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import model_folders as folders
 import pytest
 
 from strokeseg.errors import Cancelled, ModelError
@@ -21,7 +21,6 @@ from strokeseg.events import Monitor
 from strokeseg.models import ModelStore, download, fetch, offers
 from strokeseg.models.connection import is_allowed
 
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 ENGINE = Path(download.__file__).parents[2]
 ETAG = '"v1"'
 

@@ -2,10 +2,8 @@
 
 import os
 import random
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
+import model_folders as folders
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +17,6 @@ from strokeseg.models.operators import NEWEST_SET, OPERATORS
 from strokeseg.models.safetensors_header import read_header
 from strokeseg.models.wire import BYTES, FIXED32, FIXED64, VARINT, Budget, WireError, read_message
 
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 WEIGHTS = folders.save(folders.VALUES)
 BIAS = folders.places(WEIGHTS)["conv.bias"]
 KERNEL = folders.places(WEIGHTS)["conv.weight"]

@@ -4,11 +4,9 @@ import io
 import json
 import pickle
 import random
-import runpy
 import struct
-from pathlib import Path
-from types import SimpleNamespace
 
+import model_folders as folders
 import numpy as np
 import pytest
 import torch
@@ -17,8 +15,6 @@ from safetensors.torch import save as save_torch
 from strokeseg.errors import ModelError
 from strokeseg.models.finite import all_finite, file_is_finite, has_nan
 from strokeseg.models.safetensors_header import StoredTensor, read_header
-
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 
 
 def read(tmp_path, content):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -11,18 +10,18 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
+import model_folders as folders
 import pytest
 from typer.testing import CliRunner
 
 from strokeseg import cli_models
 from strokeseg.models import ModelStore
 
-folders = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("model_folders.py"))))
 ENGINE = Path(cli_models.__file__).parents[1]
 BUNDLED = Path(__file__).parents[2] / "Resources" / "Models"
+OURS = sorted(card.parent.name for card in BUNDLED.glob("*/card.json"))
 
 
 class Said(NamedTuple):
@@ -73,7 +72,7 @@ def test_a_model_is_added_listed_shown_verified_and_removed(say, source, home):
     assert say().out == listed
     assert "network: graph" in say("show", "tiny").out
     assert say("verify", "tiny").out == "The model 'tiny' is as it should be.\n"
-    assert say("verify").out == "As they should be: adc-threshold, tiny.\n"
+    assert say("verify").out == f"As they should be: {', '.join([*OURS, 'tiny'])}.\n"
     assert say("remove", "tiny") == (0, "Removed: tiny.\n", "")
     assert "tiny" not in say("list").out
 
@@ -83,10 +82,10 @@ def test_the_same_for_machines(say, source, tmp_path):
     added = say("add", folders.zip_of(source, tmp_path / "a.zip"), "--format", "json").json
     assert added == {"event": "result", "model": card}
     listed = say("list", "--format", "json").json
-    assert [m["name"] for m in listed["models"]] == ["adc-threshold", "tiny"]
+    assert [m["name"] for m in listed["models"]] == [*OURS, "tiny"]
     assert (listed["own"], listed["broken"], listed["downloadable"]) == (["tiny"], [], [])
     assert say("show", "tiny", "--format", "json").json["model"] == card
-    assert say("verify", "--format", "json").json["sound"] == ["adc-threshold", "tiny"]
+    assert say("verify", "--format", "json").json["sound"] == [*OURS, "tiny"]
     assert say("remove", "tiny", "--format", "json").json == {"event": "result", "removed": "tiny"}
 
 
@@ -99,7 +98,7 @@ def test_a_broken_model_is_listed_with_the_reason_and_hides_no_other(say, source
     assert "Not usable: ruined. The card of the model 'ruined' cannot be read." in listed.out
     assert "Yours: tiny" in listed.out
     data = say("list", "--format", "json").json
-    assert [m["name"] for m in data["models"]] == ["adc-threshold", "tiny"]
+    assert [m["name"] for m in data["models"]] == [*OURS, "tiny"]
     assert (data["own"], data["broken"][0]["name"]) == (["ruined", "tiny"], "ruined")
     assert data["broken"][0]["next_step"]
 
@@ -111,7 +110,7 @@ def test_verifying_all_tells_of_every_damage(say, source, home):
         (home / name / "weights.safetensors").write_bytes(b"")
     said = say("verify")
     assert said.code == 4
-    assert said.out == "As they should be: adc-threshold, tiny.\n"
+    assert said.out == f"As they should be: {', '.join([*OURS, 'tiny'])}.\n"
     assert "The model 'one' is damaged." in said.err
     assert "The model 'two' is damaged." in said.err
     machine = say("verify", "--format", "json")

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as stroke
+import tiny_model as tiny
 
 from strokeseg import Case, Segmentation, segment
 from strokeseg.errors import DependencyError, InputError, ModelError
@@ -28,20 +28,6 @@ from strokeseg.predict.strategies.windows import positions
 from strokeseg.results import is_result
 from strokeseg.runtime import open_runtime
 
-
-def _load(name: str, path: Path) -> ModuleType:
-    spec = util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_PHANTOMS = Path(__file__).parents[1] / "phantoms"
-stroke = _load("strokeseg_stroke_phantom_for_networks", _PHANTOMS / "stroke_phantom.py")
-tiny: Any = _load("strokeseg_tiny_model_for_networks", _PHANTOMS / "tiny_model.py")
 ENGINE = Path(__file__).resolve().parents[2] / "StrokeSegExtension"
 NUMBERS = range(1, 48) if os.environ.get("STROKESEG_SOAK") else sorted(random.Random(6).sample(range(1, 48), 6))
 # The logit dwi_ratio - 1.5 adc is about 1 in the phantom's infarcts and below 0 elsewhere.

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import stroke_phantom as stroke
 import typer
+from tiny_model import make_tiny_model, tiny_card
 
 from strokeseg import cli, cli_models
 
@@ -46,19 +48,9 @@ for command in json.loads(sys.argv[1]):
 """
 
 
-def _load(name):
-    path = ROOT / "Testing" / "phantoms" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}_for_connections", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def place(tmp_path):
     """Scans, an empty HOME and the watch."""
-    stroke = _load("stroke_phantom")
     scans = stroke.stroke_phantom()
     for role in ("dwi", "adc"):
         stroke.save_nifti(tmp_path / f"{role}.nii", getattr(scans, role), scans.affine)
@@ -111,7 +103,7 @@ def test_no_command_but_fetch_opens_a_connection(place):
     ]
     models = [["models", "list"], ["models", "show", "adc-threshold"], ["models", "verify"]]
     if importlib.util.find_spec("torch") and importlib.util.find_spec("onnx"):
-        _load("tiny_model").make_tiny_model(folder, channels=(4, 8), spacing_mm=5.0)
+        make_tiny_model(folder, channels=(4, 8), spacing_mm=5.0)
         models += [["models", "add", str(folder)]]
         with_network = [
             [*segment, "--model=tiny", f"--runtime={r}", f"--out={place / r}"] for r in ("openvino", "torch")
@@ -166,7 +158,7 @@ def test_the_export_opens_no_connection(place):
 
     arguments = {"in_channels": 2, "channels": [4, 8]}
     torch.save(build("residual-unet", **arguments).state_dict(), place / "c.pt")
-    card = _load("tiny_model").tiny_card("mine", arguments=arguments, multiple=2)
+    card = tiny_card("mine", arguments=arguments, multiple=2)
     (place / "card.json").write_text(json.dumps(card))
     paths = ["--card", place / "card.json", "--checkpoint", place / "c.pt", "--out", place / "mine"]
     done = subprocess.run(

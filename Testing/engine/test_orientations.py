@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import random
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as phantom
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,19 +25,6 @@ from strokeseg.report.overlay import plan_overlay
 from strokeseg.report.plane import axial_cut, to_canonical
 from strokeseg.report.scene import Scene, compose_scene
 
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "stroke_phantom.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_stroke_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 NUMBERS = range(48)
 SOME = NUMBERS if os.environ.get("STROKESEG_SOAK") else sorted(random.Random(48).sample(NUMBERS, 8))
 MODEL = "adc-threshold"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +18,6 @@ from strokeseg.predict import Asked, Prediction, predict
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.runtime import open_runtime
 
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 Array = NDArray[np.float32]
 CARD = ModelStore().card("adc-threshold")
 

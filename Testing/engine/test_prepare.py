@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +18,6 @@ from strokeseg.models import ModelInput, ModelStore
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.volume import Volume
 
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 CARD = ModelStore().card("adc-threshold")
 FINE = phantom.centred((90, 110, 80), (1.9, 1.8, 2.1), phantom.rigid((3.0, 4.0, 5.0))[:3, :3])
 FAR_AWAY = phantom.COARSE.affine + np.array([[0, 0, 0, 1000.0], [0] * 4, [0] * 4, [0] * 4])

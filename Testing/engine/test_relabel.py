@@ -1,10 +1,8 @@
 """A new threshold on a result gives what segmenting with this threshold gives, without the model."""
 
 import gzip
-import importlib.util
 import json
 import shutil
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import small_brain as phantom
 
 from strokeseg.case import Case
 from strokeseg.errors import InputError, StrokeSegError
@@ -23,19 +22,9 @@ MAP = "lesion_probability.nii.gz"
 FROM_IMAGES = ("adc_mean", "adc_min", "adc_below_062_ml", "dwi_mean")
 
 
-def load_phantom():
-    path = Path(__file__).parents[1] / "robustness" / "small_brain.py"
-    spec = importlib.util.spec_from_file_location("small_brain_for_relabel", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scans")
-    phantom = load_phantom()
     brain = phantom.small_brain()
     for role in ("dwi", "adc"):
         phantom.save_nifti(folder / f"{role}.nii.gz", getattr(brain, role), brain.affine)

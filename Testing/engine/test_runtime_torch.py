@@ -6,13 +6,13 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from importlib import util
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import runtime_phantom as phantom
 import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
@@ -26,9 +26,6 @@ from strokeseg.runtime import pytorch as room
 from strokeseg.runtime.precision import native_precisions
 
 ENGINE = Path(__file__).resolve().parents[2] / "StrokeSegExtension"
-_SPEC = util.spec_from_file_location("strokeseg_runtime_phantom", Path(__file__).with_name("runtime_phantom.py"))
-phantom = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 
 gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="NO GPU HERE: what runs on CUDA was not tried in this test run"

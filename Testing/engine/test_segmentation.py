@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import importlib.util
 import json
 import math
 import subprocess
@@ -12,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as phantom
 from numpy.typing import NDArray
 from scipy import ndimage
 from typer.testing import CliRunner
@@ -42,20 +41,6 @@ WITH_REFERENCE = {
     "report.html",
     "metrics.json",
 }
-
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "stroke_phantom.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_stroke_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 
 
 @dataclass(frozen=True)

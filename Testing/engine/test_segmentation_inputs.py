@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as phantom
 from typer.testing import CliRunner
 
 from strokeseg import Case, Segmentation, segment
@@ -29,20 +27,6 @@ from strokeseg.volume import Volume
 MODEL = "adc-threshold"
 # The same head on slices that are thicker, finer in plane and turned elsewhere.
 OTHER_GRID = ((90, 90, 33), (2.0, 2.0, 5.5), (-6.0, 8.0, 3.0))
-
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "stroke_phantom.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_stroke_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +157,7 @@ def test_auto_takes_the_best_model_for_the_scans(
 
 def test_auto_says_that_its_model_is_experimental(volumes: dict[str, Volume], monkeypatch: pytest.MonkeyPatch) -> None:
     card = dataclasses.replace(ModelStore().card(MODEL), status="experimental")
-    monkeypatch.setattr("strokeseg.segmentation.choose_model", lambda _case, _model: card)
+    monkeypatch.setattr("strokeseg.segmentation.run.choose_model", lambda _case, _model: card)
     case = Case.from_files(dwi=volumes["dwi"], adc=volumes["adc"])
     assert codes(segment(case)) == ["experimental_model"]
     assert codes(segment(case, model=MODEL)) == []  # who names it knows

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from small_brain import small_brain
 
-from strokeseg import Case, segment, segmentation
+from strokeseg import Case, segment
 from strokeseg.errors import Cancelled, InputError, ModelError
 from strokeseg.events import Monitor
 from strokeseg.prepare import prepare
 from strokeseg.runtime import Runtime, open_runtime
+from strokeseg.segmentation import run
 from strokeseg.volume import Volume
 
 MODEL = "adc-threshold"
@@ -26,20 +25,9 @@ LONG_S = 20.0
 BROKEN = ModelError("The model is broken.", "A test says so.", "Mend it.")
 
 
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "robustness" / "small_brain.py"
-    spec = importlib.util.spec_from_file_location("small_brain_for_opening", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def case() -> Case:
-    brain = _load_phantom().small_brain()
+    brain = small_brain()
     return Case({role: Volume(np.asarray(getattr(brain, role)), brain.affine) for role in ("dwi", "adc")})
 
 
@@ -56,7 +44,7 @@ def opened_by(monkeypatch: pytest.MonkeyPatch, opening: Callable[[], Runtime | N
     def instead(*arguments: Any, **options: Any) -> Runtime:
         return opening() or open_runtime(*arguments, **options)
 
-    monkeypatch.setattr(segmentation, "open_runtime", instead)
+    monkeypatch.setattr(run, "open_runtime", instead)
 
 
 def prepared_by(monkeypatch: pytest.MonkeyPatch, preparing: Callable[[Callable[[], None]], None]) -> None:
@@ -66,7 +54,7 @@ def prepared_by(monkeypatch: pytest.MonkeyPatch, preparing: Callable[[Callable[[
         preparing(between)
         return prepare(*arguments, between=between, **options)
 
-    monkeypatch.setattr(segmentation, "prepare", instead)
+    monkeypatch.setattr(run, "prepare", instead)
 
 
 def broken() -> Runtime:

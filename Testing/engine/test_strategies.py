@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import util
-from pathlib import Path
 from typing import Any
 
+import network_phantom as phantom
 import numpy as np
 import pytest
 
@@ -15,11 +14,6 @@ from strokeseg.predict import Asked, predict
 from strokeseg.predict.memory import map_bytes, pass_bytes
 from strokeseg.predict.plan import choose_plan
 
-_SPEC = util.spec_from_file_location("strokeseg_network_phantom", Path(__file__).with_name("network_phantom.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-phantom: Any = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 Size = tuple[int, int, int]
 GB = 10**9
 

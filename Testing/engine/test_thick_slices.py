@@ -6,29 +6,11 @@ pytest with -s) and only held to bounds outside of which something is broken.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import emboli
 import numpy as np
 import pytest
 
 from strokeseg.volume import Grid
-
-
-def _load_emboli() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "emboli.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_emboli_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-emboli = _load_emboli()
 
 
 def test_the_shower_has_31_emboli_of_the_sizes_asked_for_and_comes_from_its_seed() -> None:

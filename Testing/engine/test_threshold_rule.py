@@ -6,12 +6,10 @@ Single voxels are computed by hand on channels; whole brains are simulated.
 from __future__ import annotations
 
 import itertools
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import diffusion_phantom as phantom
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -25,7 +23,6 @@ from strokeseg.prepare import prepare
 from strokeseg.runtime import open_runtime
 from strokeseg.runtime.threshold import CHANNELS
 
-phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("diffusion_phantom.py"))))
 Channels = dict[str, NDArray[np.float32]]
 CARD = ModelStore().card("adc-threshold")
 SHAPE = (20, 18, 16)

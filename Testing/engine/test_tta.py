@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import util
-from pathlib import Path
 from typing import Any
 
+import network_phantom as phantom
 import numpy as np
 import pytest
 
@@ -15,12 +14,6 @@ from strokeseg.predict.mirroring import entropy, flipped, mean_logits
 from strokeseg.prepare.channels import CHANNELS, ModelSpace
 from strokeseg.symmetry import Midplane
 from strokeseg.volume import Grid
-
-_SPEC = util.spec_from_file_location("strokeseg_network_phantom", Path(__file__).with_name("network_phantom.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-phantom: Any = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 
 
 def test_the_mean_is_that_of_probabilities() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import util
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+import network_phantom as phantom
 import numpy as np
 import pytest
 
@@ -16,11 +15,6 @@ from strokeseg.predict.strategies import Tiling, whole, windows
 from strokeseg.predict.strategies.windows import gaussian, positions
 from strokeseg.volume import Grid
 
-_SPEC = util.spec_from_file_location("strokeseg_network_phantom", Path(__file__).with_name("network_phantom.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-phantom: Any = util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(phantom)
 Size = tuple[int, int, int]
 
 

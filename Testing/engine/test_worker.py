@@ -1,6 +1,5 @@
 """The worker: one request after the other in a process that stays; cancelled in time, ended in order, no orphans."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -8,30 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import small_brain as phantom
+import worker_harness as harness
+from worker_harness import Inside, Process, left_behind
 
 from strokeseg import __version__, worker
+from strokeseg.errors import Cancelled
 from strokeseg.events import Monitor
 from strokeseg.protocol import PROTOCOL
 from strokeseg.worker import listening
-
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-HERE = Path(__file__).parent
-phantom = load("small_brain_for_worker", HERE.parent / "robustness" / "small_brain.py")
-harness = load("worker_harness", HERE / "worker_harness.py")
-Inside, Process, left_behind = harness.Inside, harness.Process, harness.left_behind
 
 STAGES = ("read", "prepare", "model", "postprocess", "lesions", "write", "report")
 # Cancelling is heard within this; a process that has to end needs its grace and its last words besides.
@@ -92,7 +82,7 @@ def test_another_protocol_is_an_error_with_a_next_step(warm):
 
 def test_segment_tells_its_progress_first_and_ends_once(warm, scans, tmp_path):
     place = tmp_path / "Ärzte 空 x"
-    done = warm.ask("s", "segment", inputs=scans, out=str(place), options={"threshold": 0.5})
+    done = warm.ask("s", "segment", inputs=scans, out=str(place), options={"model": "adc-threshold"})
     assert done["event"] == "result"
     names = warm.of("s")
     assert names[-1] == "result"
@@ -320,7 +310,7 @@ def test_cancelling_twice_is_cancelling_once(warm, scans, tmp_path, monkeypatch)
 # Runs in the worker's process before it starts: a stage that hears nothing, in C, with two children and half a result.
 STUCK = """
 import ctypes, subprocess, sys, time
-from strokeseg import segmentation
+from strokeseg.segmentation import result, run
 def stuck(*_, **__):
     sleep = "import time; time.sleep(600)"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}]); {sleep}"
@@ -328,8 +318,8 @@ def stuck(*_, **__):
     while True:  # a signal shortens a sleep
         ctypes.CDLL(None).sleep(600)
 """
-STUCK_IN_MODEL = STUCK + "segmentation.predict = stuck"
-STUCK_IN_REPORT = STUCK + "segmentation.draw_overlay = stuck"
+STUCK_IN_MODEL = STUCK + "run.predict = stuck"
+STUCK_IN_REPORT = STUCK + "result.draw_overlay = stuck"
 
 
 def stuck_run(talk, scans, place):
@@ -368,14 +358,15 @@ def test_a_stuck_run_ends_also_when_nobody_reads_its_events(scans, tmp_path):
     # 64 KB of log fill the pipe, and the run waits for a reader that will not come.
     begun = tmp_path / "begun"
     before = f"""
+from contextlib import suppress
 from pathlib import Path
-from strokeseg import segmentation
+from strokeseg.segmentation import run
 def talkative(*given, **named):
     monitor = next(part for part in (*given, *named.values()) if hasattr(part, "log"))
     Path({str(begun)!r}).touch()
     while True:
         monitor.log("x" * 1000)
-segmentation.predict = talkative
+run.predict = talkative
 """
     code = f"{before}\nfrom strokeseg.worker import main; main()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -415,6 +406,43 @@ def test_shutdown_ends_it_and_nothing_is_left_unanswered(scans, tmp_path):
         for number, name in (("r", "error"), ("w", "error"), ("end", "result")):
             assert [n for n in talk.of(number) if n in harness.LAST] == [name]
         assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_waits_until_everybody_is_told(monkeypatch):
+    """Those who waited by one thread, the run that took too long by another."""
+    monkeypatch.setattr(listening, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "end_children", lambda: None)
+    for number, late in (("w", 0.0), ("r", 0.15)):
+        with Inside() as talk:
+            quick, began = talk.worker._sink, threading.Event()
+
+            class Slow:
+                flush, close = quick.flush, quick.close
+
+                def write(self, line, number=number, quick=quick):
+                    if f'"id": "{number}"'.encode() in line:
+                        time.sleep(0.3)
+                    return quick.write(line)
+
+            def run(request, monitor, began=began, late=late):
+                began.set()
+                with suppress(Cancelled):
+                    while True:
+                        monitor.check()
+                        time.sleep(0.01)
+                time.sleep(late)
+                return {"event": "error", "kind": "Cancelled"}
+
+            talk.worker._sink = Slow()
+            monkeypatch.setattr(talk.worker._answers, "to", run)
+            for name in ("r", "w"):
+                talk.send(name, "hello")
+            assert began.wait(10)
+            talk.send("end", "shutdown")
+            talk.thread.join(10)
+            quick.close()
+            talk._reader.join(10)
+            assert {name: talk.of(name) for name in ("r", "w")} == {"r": ["error"], "w": ["error"]}
 
 
 ENDINGS = {

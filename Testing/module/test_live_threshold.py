@@ -224,6 +224,12 @@ def test_a_model_with_several_classes_has_no_slider(tmp_path: Path) -> None:
     assert "several classes" in panel.threshold.LiveThreshold(nodes).whyNot()
 
 
+def test_a_cascade_has_a_slider_and_goes_back_to_what_the_case_decided(tmp_path: Path) -> None:
+    live = panel.threshold.LiveThreshold(shown(tmp_path, rule="cascade", own_threshold=0.4))
+    assert live.whyNot() == ""
+    assert live.memory.model_threshold == 0.4
+
+
 def test_a_segmentation_of_somebody_else_has_no_slider() -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     assert "not made by StrokeSeg" in panel.threshold.LiveThreshold(panel.result_nodes.ResultNodes.of(node)).whyNot()

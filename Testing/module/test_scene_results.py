@@ -428,6 +428,7 @@ def test_maps_are_laid_over_the_slices_and_taken_away(tmp_path: Path) -> None:
     panel.result_volumes.showMap(nodes, "uncertainty")
     assert composite.GetForegroundVolumeID() is None
     assert nodes.probability.GetDisplayNode().GetLevel() == 0.5
+    assert nodes.probability.GetDisplayNode().GetLowerThreshold() == 0.2
 
 
 def test_a_result_of_the_worker_is_shown_as_that_of_its_folder(tmp_path: Path) -> None:

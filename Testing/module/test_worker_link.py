@@ -11,6 +11,8 @@ import plain_mrml as mrml
 import psutil
 import pytest
 
+import strokeseg
+
 panel = mrml.panel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +27,8 @@ FAKE = """
 import json, os, subprocess, sys, time
 def say(event, **fields):
     print(json.dumps({"id": i, "event": event, **fields}), flush=True)
-def greet(protocol=1):
-    say("hello", protocol=protocol, version="9.9", pid=os.getpid(), runtimes=[], devices=[])
+def greet(protocol=1, version="VERSION"):
+    say("hello", protocol=protocol, version=version, pid=os.getpid(), runtimes=[], devices=[])
 def progress():
     say("progress", stage="read", done=1, total=2, message="half")
 def result(**fields):
@@ -98,7 +100,7 @@ class Desk:
         return self.links[-1], heard
 
     def fake(self, work="result()", hello="greet()", **arguments):
-        code = FAKE.replace("WORK", work).replace("HELLO", hello)
+        code = FAKE.replace("WORK", work).replace("HELLO", hello).replace("VERSION", strokeseg.__version__)
         return self.link(command=[sys.executable, "-c", code], **arguments)
 
     def turn(self):
@@ -160,8 +162,6 @@ def test_the_panel_speaks_the_engines_protocol():
 
 
 def test_hello_tells_version_and_devices(desk):
-    import strokeseg
-
     link, heard = desk.link()
     link.hello()
     assert desk.ended(heard) == ["done"]
@@ -359,6 +359,23 @@ def test_a_hung_worker_is_killed_with_its_children_within_a_second(desk):
     assert gone(*pids)
 
 
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_killed_process_is_not_heard_any_more(desk, stream):
+    code = f"import os, time; os.write({stream}, b'first\\nsecond\\nthird\\n'); time.sleep(60)"
+    heard, ended, carrier = [], [], desk.transport
+
+    def hear(line):
+        heard.append(line)
+        carrier.kill()
+
+    carrier.onLine = carrier.onStderr = hear
+    carrier.onEnded = ended.append
+    carrier.start([sys.executable, "-c", code], dict(os.environ))
+    desk.until(lambda: ended)
+    assert [bytes(line) if stream == 1 else line.encode() for line in heard] == [b"first"]
+    assert len(ended) == 1
+
+
 def test_requests_behind_a_killed_one_go_to_the_next_worker(desk, tmp_path):
     mark = tmp_path / "hung"
     link, _ = desk.fake(f"os.path.exists({str(mark)!r}) or (open({str(mark)!r}, 'w'), hang()); result()")
@@ -370,7 +387,7 @@ def test_requests_behind_a_killed_one_go_to_the_next_worker(desk, tmp_path):
 
 
 def test_another_protocol_is_refused_with_the_next_step(desk):
-    link, _ = desk.fake(hello="greet(2)")
+    link, _ = desk.fake(hello="greet(2, '9.9')")
     _, heard = desk.segment(link)
     assert desk.ended(heard) == ["failed"]
     title, cause, next_step = heard.error
@@ -379,6 +396,15 @@ def test_another_protocol_is_refused_with_the_next_step(desk):
     assert "9.9" in cause
     assert "Update" in next_step
     desk.until(lambda: not link.running)
+
+
+def test_a_worker_of_another_version_works_and_the_log_says_so(desk):
+    link, general = desk.fake(hello="greet(1, '9.9')")
+    _, heard = desk.segment(link)
+    assert desk.ended(heard) == ["done"]
+    ours = strokeseg.__version__
+    said = f"The worker is StrokeSeg 9.9, the panel is {ours}: results are those of 9.9."
+    assert general.calls == [("onLog", said)]
 
 
 def test_a_worker_that_refuses_the_panel_is_quoted(desk):

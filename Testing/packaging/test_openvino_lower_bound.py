@@ -6,7 +6,6 @@ tests are skipped, and fail where ``CI`` is ``true``.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,11 +14,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as stroke
+from tiny_model import make_tiny_model
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "StrokeSegExtension"
@@ -30,17 +30,6 @@ print("with", openvino.ov.__version__, file=sys.stderr)
 from strokeseg.__main__ import main
 main()
 """
-
-
-def _load(name: str) -> Any:
-    path = ROOT / "Testing" / "phantoms" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"strokeseg_{name}_for_lower_bound", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def lower_bound() -> str:
@@ -83,8 +72,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for library in ("torch", "onnx"):
         pytest.importorskip(library, reason=f"the model is exported by the test, which needs {library}")
     place = tmp_path_factory.mktemp("lower-bound")
-    _load("tiny_model").make_tiny_model(place / "home" / "models" / "tiny", channels=(4, 8), spacing_mm=5.0)
-    stroke = _load("stroke_phantom")
+    make_tiny_model(place / "home" / "models" / "tiny", channels=(4, 8), spacing_mm=5.0)
     scans = stroke.stroke_phantom()
     for role in ("dwi", "adc"):
         stroke.save_nifti(place / f"{role}.nii", getattr(scans, role), scans.affine)

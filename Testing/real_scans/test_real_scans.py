@@ -7,19 +7,17 @@ named by STROKESEG_CASES.
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import random
-import sys
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import stroke_phantom as phantom
 from numpy.typing import NDArray
 from scipy import ndimage
 from typer.testing import CliRunner
@@ -47,20 +45,6 @@ FILES = {
     "report.html",
 }
 NEIGHBOURS = np.ones((3, 3, 3))
-
-
-def _load_phantom() -> ModuleType:
-    path = Path(__file__).parents[1] / "phantoms" / "stroke_phantom.py"
-    spec = importlib.util.spec_from_file_location("strokeseg_stroke_phantom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _load_phantom()
 
 
 @lru_cache(maxsize=8)

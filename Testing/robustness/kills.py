@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phantoms"))  # of `small_brain`
+
 from stopped_runs import Runs, contents, ended, faults, faults_of_next, forked, meet, neighbours, shown, step_by_step
 
 BY_TIME, BY_SIGNAL, TOGETHER = 20, 12, 30

@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phantoms"))  # of `small_brain`
+
 from killed_processes import (
     HUNG_S,
     Cache,

@@ -1,18 +1,21 @@
 """Varied samples: the same by the same number, unchanged by ranges of nothing, consistent, and refused when damaged."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="augmentation needs torch, which is not installed")
 pydantic = pytest.importorskip("pydantic", reason="recipes need pydantic, which is not installed")
 
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from strokeseg.errors import InputError  # noqa: E402
 from strokeseg.models.channels import CHANNEL_ROLES  # noqa: E402
 from strokeseg_training.augment import Augmenter, Example, augment_sample  # noqa: E402
 from strokeseg_training.augment.computed import FLIPPED, MASKS  # noqa: E402
 from strokeseg_training.channels import CHANNELS, make_channels  # noqa: E402
+from strokeseg_training.fit.workers import worker_context  # noqa: E402
 from strokeseg_training.recipe_augment import Augmentation  # noqa: E402
 from strokeseg_training.recipe_errors import not_valid  # noqa: E402
 from strokeseg_training.sample import Sample  # noqa: E402
@@ -75,21 +78,14 @@ def test_the_given_example_stays_as_it_is(settings):
 # --- the same by the same number
 
 
-class Varied(Dataset):
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, number):
-        varied = augmenter({**TRIO, **ATTENTION}, seed=9)(example(), number)
-        return varied.images, varied.maps["label"]
-
-
 def test_every_number_of_workers_gives_the_same_samples():
-    alone, shared = ([*DataLoader(Varied(), batch_size=None, num_workers=w)] for w in (0, 2))
-    for one, other in zip(alone, shared, strict=True):
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
-    assert len({images.numpy().tobytes() for images, _ in alone}) == len(alone)
+    varied = partial(augmenter({**TRIO, **ATTENTION}, seed=9), example())
+    alone = [varied(n) for n in range(8)]
+    # A worker begins as a process of its own and imports what it is handed: nothing of this file.
+    settings = {"num_workers": 2, "multiprocessing_context": worker_context()}
+    shared = [*DataLoader(range(8), batch_size=None, collate_fn=varied, **settings)]
+    assert all(same(one, other) for one, other in zip(alone, shared, strict=True))
+    assert len({one.images.numpy().tobytes() for one in alone}) == len(alone)
 
 
 def test_neither_seed_nor_number_nor_other_random_numbers_are_shared():

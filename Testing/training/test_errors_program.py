@@ -16,7 +16,7 @@ from strokeseg.resources import resource_path
 
 HERE = Path(__file__).parent
 # The programs are no package: their parts lie beside them.
-sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks"), str(HERE.parent / "engine")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import diffusion_phantom  # noqa: E402
 import ellipsoid_brain  # noqa: E402

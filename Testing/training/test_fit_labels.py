@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import runpy
 import shutil
 from pathlib import Path
@@ -159,10 +158,6 @@ def test_memory_that_runs_out_leaves_the_last_whole_step(recipe, whole, tmp_path
     assert curve(tmp_path / "run") == curve(whole.folder)
 
 
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ,
-    reason="A forked loader has ended the parallel test runner's process twice, why is not known: run this without -n.",
-)
 def test_worker_processes_change_nothing(recipe, whole, tmp_path, prepared):
     data = {"prepared": str(prepared), "flips": False, "workers": 1}
     assert same_end(run(tmp_path / "run", recipe(**_ALL, data=data)), whole)

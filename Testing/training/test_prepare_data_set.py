@@ -25,6 +25,7 @@ from strokeseg.volume import read_volume  # noqa: E402
 from strokeseg_training.cli import app  # noqa: E402
 from strokeseg_training.datasets import UnusablePatients  # noqa: E402
 from strokeseg_training.datasets.atlas_r1 import FURTHER_MASKS, MAIN_MASKS  # noqa: E402
+from strokeseg_training.fit.workers import worker_context  # noqa: E402
 from strokeseg_training.prepare import PreparedSet, prepare_data_set  # noqa: E402
 from strokeseg_training.prepare import running as running_module  # noqa: E402
 from strokeseg_training.prepare.batches import SliceItems, VolumeItems  # noqa: E402
@@ -234,10 +235,10 @@ def test_the_same_scan_under_two_names_is_a_leak(own_patients, tmp_path):
 def test_what_the_engine_refuses_is_reported_by_name_and_the_others_stay(patients, tmp_path, monkeypatch):
     made = running_module.make_arrays
 
-    def refuse_one(volumes, *rest):
+    def refuse_one(volumes, *rest, **options):
         if volumes.case.name == name(1):
             raise InputError("No brain was found.", "Nothing looks like one.", "-")
-        return made(volumes, *rest)
+        return made(volumes, *rest, **options)
 
     monkeypatch.setattr(running_module, "make_arrays", refuse_one)
     with pytest.raises(UnusablePatients, match=f"{name(1)}: No brain was found"):
@@ -320,7 +321,7 @@ def test_items_go_through_a_loader_with_workers(prepared):
     seen.volume(0)
     assert pickle.loads(pickle.dumps(seen))._open == {}
     items = SliceItems(seen, "train")
-    (first, *_) = DataLoader(items, batch_size=4, num_workers=1)
+    (first, *_) = DataLoader(items, batch_size=4, num_workers=1, multiprocessing_context=worker_context())
     np.testing.assert_array_equal(first.channels[2], items[2].channels)
     assert first.plane.tolist() == [plane for _, plane in items.places[:4]]
     volumes = [VolumeItems(seen, side) for side in ("train", "val", "test")]

@@ -46,7 +46,8 @@ def test_a_recipe_of_the_package_is_complete(name):
     assert set(found.preparation.channels) <= set(CHANNELS)
     network = form_of(build(found.network.name, **found.network.arguments))
     assert network.in_channels == len(found.preparation.channels)
-    assert found.preparation.multiple % network.multiple == 0
+    sizes = found.card.input_shape or (found.preparation.multiple,) * 3
+    assert all(size % multiple == 0 for size, multiple in zip(sizes, network.multiples, strict=True))
     assert card_fields(found, {})["name"] == name
 
 

@@ -24,7 +24,7 @@ from strokeseg_training.sample import Sample
 # As in the engine: the sides are compared after averaging over about this width, out to three sigma.
 _MIRROR_FWHM_MM = 6.0
 _TRUNCATE = 3.0
-_Z_LIMIT = 4.0
+_BRIGHT_LIMIT = 10.0
 
 
 def make_channels(sample: Sample, names: Sequence[str]) -> Tensor:
@@ -179,12 +179,12 @@ def _height(space: _Space) -> Tensor:
     return torch.nan_to_num(height, nan=0.0, posinf=0.0, neginf=0.0)[:, None, None, :].expand(space.brain.shape)
 
 
-def _z_score(space: _Space, role: str) -> Tensor:
-    """Image less its mean in the brain, over its standard deviation there."""
+def _z_score(space: _Space, role: str, limit: float) -> Tensor:
+    """Image less its mean in the brain, over its standard deviation there; cut at `limit`."""
     image, number = space.image(role), space.inside.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1, 1)
     mean = (image * space.inside).sum((1, 2, 3), keepdim=True) / number
     spread = (((image - mean) * space.inside) ** 2).sum((1, 2, 3), keepdim=True).div(number).sqrt()
-    return ((image - mean) / torch.where(spread > 0, spread, torch.ones_like(spread))).clamp(-_Z_LIMIT, _Z_LIMIT)
+    return ((image - mean) / torch.where(spread > 0, spread, torch.ones_like(spread))).clamp(-limit, limit)
 
 
 def _robust(space: _Space, role: str) -> Tensor:
@@ -206,6 +206,16 @@ def _minmax8(space: _Space, role: str) -> Tensor:
     return (((image - low) / width * 255.0).floor() / 255.0).float()
 
 
+def _slice_minmax(space: _Space, role: str) -> Tensor:
+    """Every axial slice from its lowest (0) to its highest value (1) in the brain."""
+    image, brain = space.image(role), space.brain
+    low = torch.where(brain, image, torch.inf).amin((1, 2), keepdim=True)
+    width = torch.where(brain, image, -torch.inf).amax((1, 2), keepdim=True) - low
+    usable = width.isfinite() & (width > 0)
+    scaled = (image - torch.where(usable, low, 0.0)) / torch.where(usable, width, 1.0)
+    return torch.where(usable & brain, scaled, 0.0)
+
+
 CHANNELS: dict[str, Callable[[_Space], Tensor]] = {
     "dwi_ratio": lambda s: _ratio(s, "dwi"),
     "adc": lambda s: s.image("adc").clamp(0.0, 4.0),
@@ -214,8 +224,14 @@ CHANNELS: dict[str, Callable[[_Space], Tensor]] = {
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
     "b0_ratio": lambda s: _ratio(s, "b0"),
     "dwi_robust": lambda s: _robust(s, "dwi"),
+    "adc_robust": lambda s: _robust(s, "adc"),
+    "t1_robust": lambda s: _robust(s, "t1"),
     "dwi_minmax8": lambda s: _minmax8(s, "dwi"),
-    "t1_zscore": lambda s: _z_score(s, "t1"),
+    "dwi_slice_minmax": lambda s: _slice_minmax(s, "dwi"),
+    "adc_slice_minmax": lambda s: _slice_minmax(s, "adc"),
+    "dwi_zscore": lambda s: _z_score(s, "dwi", _BRIGHT_LIMIT),
+    "adc_zscore": lambda s: _z_score(s, "adc", _BRIGHT_LIMIT),
+    "t1_zscore": lambda s: _z_score(s, "t1", 4.0),
     "height": _height,
     "brain": lambda s: s.inside,
 }

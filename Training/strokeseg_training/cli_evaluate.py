@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from strokeseg import console
-from strokeseg.command import Format, FormatOption, cancellable, in_words
-from strokeseg.errors import DependencyError
+from strokeseg.command import DeviceOption, Format, FormatOption, cancellable, in_words
+from strokeseg_training.command import DataRecipeOption, SettingsOption, WithoutOption, libraries, words
 
 if TYPE_CHECKING:
     from strokeseg_training.evaluate.running import Evaluated
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    recipe: Annotated[str, typer.Option(help="Name of a recipe with 'datasets', or a YAML file. Required.")],
+    recipe: DataRecipeOption,
     model: Annotated[str, typer.Option(help="Name of a model, or a model folder. Required.")],
     data: Annotated[str, typer.Option(help="A prepared set, or the folder of the data set. Required.")],
     out: Annotated[str, typer.Option(help="Folder for the results; finished patients there are kept. Required.")],
@@ -52,30 +52,27 @@ def evaluate(
     ] = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="Another evaluation of the same patients, for a table of both; repeatable. Default: none."),
+        typer.Option(help="Another evaluation of the same patients: models.csv has both; repeatable. Default: none."),
     ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="NAME", help="Leave a patient out; every result says so; repeatable."),
-    ] = None,
+    leave_out: WithoutOption = None,
     even_if_seen: Annotated[
         bool,
         typer.Option("--even-if-seen", help="Judge although the model was, or may have been, trained on the patients."),
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 (or another number) or mps.")] = "auto",
+    settings: SettingsOption = None,
+    device: DeviceOption = "auto",
     output: FormatOption = Format.text,
 ) -> None:
-    """Judge a model by the patients of one side of a split, on the grids of their own scans."""
+    """Judge a model by the patients of one side of a split, on the grids of their own scans.
+
+    Every result names whom --without leaves out.
+    """
     named: dict[str, str | list[str] | None] = {
         "--recipe": recipe, "--model": model, "--data": data, "--originals": originals, "--split": split,
         "--side": side.value, "--out": out, "--run": run, "--system": system, "--beside": beside, "--set": settings,
         "--without": leave_out,
     }  # fmt: skip
-    command = _command(named, even_if_seen=even_if_seen)
+    command = [*words("evaluate", named), *(["--even-if-seen"] if even_if_seen else [])]
     with in_words(output):
         with cancellable(output) as monitor:
             load, find, work = _library()
@@ -106,26 +103,11 @@ def evaluate(
 
 
 def _library() -> tuple[Any, Any, Any]:
-    try:
+    with libraries("Nothing can be evaluated here."):
         from strokeseg_training.evaluate.running import evaluate_model  # noqa: PLC0415  seconds; --help must not
         from strokeseg_training.evaluate.subjects import Where  # noqa: PLC0415
         from strokeseg_training.prepare.recipe import load_data_recipe  # noqa: PLC0415
-    except ImportError as error:
-        raise DependencyError(
-            "Nothing can be evaluated here.",
-            f"A library is missing: {error}.",
-            "Install it with: pip install 'strokeseg[train]'.",
-        ) from error
     return load_data_recipe, Where, evaluate_model
-
-
-def _command(named: dict[str, str | list[str] | None], *, even_if_seen: bool) -> list[str]:
-    """What was typed, to be continued with ``--without``."""
-    words = ["strokeseg-train", "evaluate", *(["--even-if-seen"] if even_if_seen else [])]
-    for option, given in named.items():
-        for value in [given] if isinstance(given, str) else given or []:
-            words += [option, value]
-    return words
 
 
 def _refuse_failed(done: Evaluated, command: list[str]) -> None:

@@ -1,4 +1,7 @@
-"""The commands of the exam: ``exam`` prints a model's result, ``calibrate`` sets its numbers by it."""
+"""The commands of the exam: ``exam`` prints a model's result, ``calibrate`` sets its numbers by it.
+
+``cascade`` sets thresholds, too, but by the patients of a validation side.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command()(exam)
     app.command()(calibrate)
+    app.command()(cascade)
 
 
 def exam(
@@ -94,6 +98,51 @@ def calibrate(
         console.print_json({"event": "result", "model": card.name, "written": not dry_run, **pair, **choice.to_dict()})
     else:
         _tell(card, before, after, choice, written=not dry_run)
+
+
+def cascade(
+    model: ModelArgument,
+    recipe: Annotated[str, typer.Option(help="Name of the recipe of the set, or a YAML file. Required.")],
+    data: Annotated[str, typer.Option(help="The prepared set; its validation side is used, no other. Required.")],
+    originals: Annotated[str, typer.Option(help="Folder of the data set that it was prepared from. Required.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 (or another number) or mps.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print only, leave the card as it is.")] = False,
+    output: FormatOption = Format.text,
+) -> None:
+    """Choose the thresholds of a model's cascade on the validation of a prepared set, and write them into its card."""
+    with in_words(output), cancellable(output) as monitor:
+        try:
+            from strokeseg_training.cascade import tune_cascade, write_decision  # noqa: PLC0415  see above
+            from strokeseg_training.prepare.recipe import load_data_recipe  # noqa: PLC0415
+        except ImportError as error:
+            raise _missing("Thresholds cannot be chosen here.", error) from error
+        folder = Path(model).expanduser()
+        places = (Path(data).expanduser(), Path(originals).expanduser())
+        tuned = tune_cascade(load_data_recipe(recipe, settings or []), folder, *places, device=device, monitor=monitor)
+        card = write_decision(folder, tuned)
+        if not dry_run:
+            _write(folder / "card.json", json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    said = {key: asdict(getattr(tuned, key)) for key in ("decision", "before", "after")}
+    if output is Format.json:
+        console.print_json({"event": "result", "model": card["name"], "written": not dry_run, **said})
+        return
+    console.out.print(
+        f"{card['title']}: {tuned.patients} patients in validation, {tuned.ill} with a lesion.", markup=False
+    )
+    for name in ("before", "after"):
+        numbers = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in said[name].items())
+        console.out.print(f"{name}: {numbers}", markup=False)
+    chosen = ", ".join(f"{s.threshold:g}" for s in tuned.decision.steps) + f", else {tuned.decision.threshold:g}"
+    console.out.print(f"{'Not written' if dry_run else 'Written into the card'}: thresholds {chosen}", markup=False)
+    console.out.print("What the card has as measured belongs to the old thresholds: evaluate the model again.")
+
+
+def _missing(title: str, error: ImportError) -> DependencyError:
+    return DependencyError(title, f"A library is missing: {error}.", "Install it with: pip install 'strokeseg[train]'.")
 
 
 def write_settings(folder: Path, before: ExamResult, after: ExamResult) -> None:
@@ -161,11 +210,7 @@ def _answers(folder: Path, name: str | None, monitor: Monitor) -> tuple[ModelCar
         from strokeseg_training.exam import Exam, answer, newest_exam  # noqa: PLC0415  see above
         from strokeseg_training.exam_model import open_predictor, task_of  # noqa: PLC0415
     except ImportError as error:
-        raise DependencyError(
-            "The exam cannot be taken here.",
-            f"A library is missing: {error}.",
-            "Install it with: pip install 'strokeseg[train]'.",
-        ) from error
+        raise _missing("The exam cannot be taken here.", error) from error
     card, predictor = open_predictor(folder)
     taken = Exam.load(name or newest_exam(task_of(card)))
     with monitor.stage("exam", f"{len(taken.scenes)} patients of {taken.name}"):

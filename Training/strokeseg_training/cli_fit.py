@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,12 +57,23 @@ def fit(
         bool, typer.Option("--resume", help="Go on with the run in the folder, as if never stopped.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(min=1, help="Processes on each machine that train together, one a GPU."),
+    ] = 1,
+    num_nodes: Annotated[
+        int, typer.Option(min=1, help="Machines; their processes are started by torchrun or SLURM.")
+    ] = 1,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="GB that the run may be expected to need before it starts. Default: what is free."),
+    ] = None,
     output: FormatOption = Format.text,
 ) -> None:
     """Train a network by a recipe. Ctrl+C stops after the step and saves; --resume goes on."""
     with in_words(output):
         # Before the libraries are loaded, which takes seconds: Ctrl+C must be heard from the first moment on.
-        with cancellable(output) as monitor:
+        with cancellable(Format.json if _is_further_process() else output) as monitor:
             load_recipe, run, own_recipe = _library()
             if recipe is None and not (resume and out):
                 raise InputError(
@@ -75,17 +87,26 @@ def fit(
                 chosen,
                 out or Path("runs") / chosen.name,
                 start=run.Start(resume, init_from, at_step),
-                limits=run.Limits(max_minutes, limit_steps),
+                limits=run.Limits(max_minutes, limit_steps, max_memory),
                 device=device,
+                devices=devices,
+                machines=num_nodes,
                 command=_command(recipe or chosen.name, settings or [], init_from, at_step),
                 monitor=monitor,
             )
+        if done.process:
+            return
         if output is Format.json:
             console.print_json(_as_json(done))
         else:
             _tell(done)
     if done.stopped_by == "cancelled":
         raise typer.Exit(Cancelled.exit_code)
+
+
+def _is_further_process() -> bool:
+    """Whether another process shows how the training goes on; as Lightning, torchrun and SLURM say it."""
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _library() -> tuple[Any, Any, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ import typer
 
 from strokeseg import console
 from strokeseg.command import Format, FormatOption, cancellable, in_words
-from strokeseg.errors import DependencyError
+from strokeseg_training.command import libraries
 
 if TYPE_CHECKING:
     from strokeseg.events import Monitor
@@ -54,6 +53,9 @@ SetOption = Annotated[
 ]
 
 
+_MISSING = "Synthetic patients cannot be made here."
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command()(synthesize)
@@ -87,7 +89,7 @@ def synthesize(
     output: FormatOption = Format.text,
 ) -> None:
     """Write synthetic patients as a data set with a contact sheet."""
-    with in_words(output), cancellable(output) as monitor, _libraries():
+    with in_words(output), cancellable(output) as monitor, libraries(_MISSING):
         if sample:
             _write_sample(Path(out), output, monitor)
             return
@@ -130,7 +132,7 @@ def bank(
     output: FormatOption = Format.text,
 ) -> None:
     """Write prepared samples for training, so that they need not be generated again."""
-    with in_words(output), cancellable(output) as monitor, _libraries():
+    with in_words(output), cancellable(output) as monitor, libraries(_MISSING):
         from strokeseg_training.bank_writing import missing_seeds, write_bank  # noqa: PLC0415  see above
         from strokeseg_training.generation import open_source  # noqa: PLC0415
 
@@ -144,19 +146,6 @@ def bank(
     else:
         console.out.print(f"{len(missing)} patients written, {count - len(missing)} kept.", markup=False)
         console.out.print(f"Bank: {out}" + os.sep, markup=False)
-
-
-@contextmanager
-def _libraries() -> Iterator[None]:
-    """A library that is missing, said for people."""
-    try:
-        yield
-    except ImportError as error:
-        raise DependencyError(
-            "Synthetic patients cannot be made here.",
-            f"A library is missing: {error}.",
-            "Install it with: pip install 'strokeseg[train]'.",
-        ) from error
 
 
 def _generator(source: Source) -> Any:

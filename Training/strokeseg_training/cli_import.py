@@ -21,8 +21,15 @@ def register(app: typer.Typer) -> None:
 
 
 def import_keras(
-    weights: Annotated[str, typer.Argument(help="The .h5 file of Keras.", metavar="WEIGHTS")],
-    network: Annotated[str, typer.Option(help="atlas-unet, atlas-segnet or atlas-resunet. Required.")],
+    weights: Annotated[
+        str,
+        typer.Argument(
+            help="The .h5 file of Keras; of mscs-net an .npz file, written where Keras is installed with: "
+            "np.savez('weights.npz', **{getattr(w, 'path', w.name): w.numpy() for w in model.weights})",
+            metavar="WEIGHTS",
+        ),
+    ],
+    network: Annotated[str, typer.Option(help="atlas-unet, atlas-segnet, atlas-resunet or mscs-net. Required.")],
     out: Annotated[str, typer.Option(help="The file to make, .safetensors. Required.")],
     output: FormatOption = Format.text,
 ) -> None:
@@ -30,7 +37,7 @@ def import_keras(
     with in_words(output):
         place = Path(out)
         _refuse_place(place)
-        done = _library()(weights, network)
+        done = _library(network)(weights, network)
         values = _write(done, place)
     if output is Format.json:
         console.print_json(
@@ -74,13 +81,14 @@ def _write(done: Imported, place: Path) -> int:
     return sum(tensor.numel() for name, tensor in done.state.items() if not name.endswith("num_batches_tracked"))
 
 
-def _library() -> Any:
+def _library(network: str) -> Any:
+    """What reads the weights of a network."""
     try:
-        from strokeseg_training.import_keras import import_keras as read  # noqa: PLC0415  as above
+        from strokeseg_training import import_keras, import_npz  # noqa: PLC0415  as above
     except ImportError as error:
         raise DependencyError(
             "Weights of Keras cannot be imported here.",
             f"A library is missing: {error}.",
             "Install it with: pip install 'strokeseg[train]'.",
         ) from error
-    return read
+    return import_npz.import_npz if network in import_npz.NETWORKS else import_keras.import_keras

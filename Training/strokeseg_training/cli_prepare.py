@@ -9,7 +9,7 @@ import typer
 
 from strokeseg import console
 from strokeseg.command import Format, FormatOption, cancellable, in_words
-from strokeseg.errors import DependencyError
+from strokeseg_training.command import DataRecipeOption, SettingsOption, WithoutOption, libraries, words
 
 if TYPE_CHECKING:
     from strokeseg_training.prepare.running import PreparedData
@@ -21,22 +21,19 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    recipe: Annotated[str, typer.Option(help="Name of a recipe with 'datasets', or a YAML file. Required.")],
+    recipe: DataRecipeOption,
     data: Annotated[str, typer.Option(help="Folder of the data set. Required.")],
     out: Annotated[str, typer.Option(help="Folder of the prepared set; finished patients there are kept. Required.")],
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="NAME", help="Leave a patient out; may be repeated."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. datasets.split.seed=7; repeatable."
-        ),
-    ] = None,
+    leave_out: WithoutOption = None,
+    settings: SettingsOption = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Draw every new patient before and after the alignment: OUT/pictures.")
+    ] = False,
     output: FormatOption = Format.text,
 ) -> None:
     """Make arrays for training from a data set of real patients, with the engine's own preparation."""
+    named = {"--recipe": recipe, "--data": data, "--out": out, "--set": settings, "--without": leave_out}
+    command = words("prepare", named)
     with in_words(output), cancellable(output) as monitor:
         load, run = _library()
         done = run(
@@ -44,36 +41,21 @@ def prepare(
             Path(data),
             Path(out),
             leave_out=leave_out or [],
-            command=_command(recipe, data, out, leave_out or [], settings or []),
+            command=command,
+            pictures=pictures,
             monitor=monitor,
         )
     if output is Format.json:
         console.print_json(_as_json(done))
     else:
-        _tell(done, _command(recipe, data, out, leave_out or [], settings or []))
+        _tell(done, command)
 
 
 def _library() -> tuple[Any, Any]:
-    try:
+    with libraries("Data cannot be prepared here."):
         from strokeseg_training.prepare.recipe import load_data_recipe  # noqa: PLC0415  seconds that --help must not take
         from strokeseg_training.prepare.running import prepare_data_set  # noqa: PLC0415
-    except ImportError as error:
-        raise DependencyError(
-            "Data cannot be prepared here.",
-            f"A library is missing: {error}.",
-            "Install it with: pip install 'strokeseg[train]'.",
-        ) from error
     return load_data_recipe, prepare_data_set
-
-
-def _command(recipe: str, data: str, out: str, leave_out: list[str], settings: list[str]) -> list[str]:
-    """What was typed, with what was already left out."""
-    words = ["strokeseg-train", "prepare", "--recipe", recipe, "--data", data, "--out", out]
-    for setting in settings:
-        words += ["--set", setting]
-    for name in leave_out:
-        words += ["--without", name]
-    return words
 
 
 def _as_json(done: PreparedData) -> dict[str, Any]:

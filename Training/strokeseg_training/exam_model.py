@@ -23,7 +23,7 @@ def open_predictor(folder: Path, device: str = "cpu") -> tuple[ModelCard, Predic
         device: ``cpu``, ``cuda:N`` or ``mps``; results are compared on the CPU.
 
     Raises:
-        ModelError: It is no model, or cannot be graded: it has several classes.
+        ModelError: It is no model, or cannot be graded: it has several classes, or several thresholds.
         DependencyError: The device or the runtime is not there.
     """
     card = read_card(folder)
@@ -32,6 +32,12 @@ def open_predictor(folder: Path, device: str = "cpu") -> tuple[ModelCard, Predic
             f"The model '{card.name}' cannot take the exam.",
             f"It has {len(card.classes)} classes, the exam asks for lesion or no lesion.",
             "Evaluate it on labelled cases instead.",
+        )
+    if card.decision.rule == "cascade":
+        raise ModelError(
+            f"The model '{card.name}' cannot take the exam.",
+            f"Its cascade has {len(card.decision.steps) + 1} thresholds, the exam grades and sets a single one.",
+            "Choose its thresholds with 'strokeseg-train cascade', and judge it with 'strokeseg-train evaluate'.",
         )
     runtime = open_runtime(card, device)
 

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml  # type: ignore[import-untyped]  # PyYAML brings no types
 from pydantic import Field, ValidationError, model_validator
@@ -120,6 +120,27 @@ class Recipe(Part):
             for s in stages
         ]
         return {**data, "stages": stages}
+
+    @model_validator(mode="after")
+    def _patches_of_prepared_patients(self) -> Self:
+        patches = self.datasets.patches if self.datasets else None
+        if patches is None:
+            return self
+        if any(s.data.generator is not None or s.data.bank is not None for s in self.stages):
+            raise ValueError(
+                "'datasets.patches' are those of prepared patients, and a stage names a generator or a bank: give "
+                "'data.prepared' alone; synthetic patients can be written as a data set by 'strokeseg-train "
+                "synthesize' and prepared like real ones"
+            )
+        if any(s.data.extra_voxels for s in self.stages):
+            raise ValueError("patches have no margin that could grow: set 'data.extra_voxels=0'")
+        multiple = self.preparation.multiple
+        if any(n % multiple for n in patches.size):
+            raise ValueError(
+                f"'datasets.patches.size' is {list(patches.size)}: it must be multiples of 'preparation.multiple', "
+                f"which is {multiple}"
+            )
+        return self
 
     @property
     def steps(self) -> int:

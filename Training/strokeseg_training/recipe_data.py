@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from strokeseg_training.recipe_parts import Part
 
 Layout = Literal["isles22", "atlas-r1", "atlas-r2", "bids"]
 Axis = Literal["sagittal", "coronal", "axial"]
+Voxels = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
 class DataClass(Part):
@@ -87,6 +88,37 @@ class Slices(Part):
         return self
 
 
+class Patches(Part):
+    """What a network in three dimensions sees of a prepared volume at a time.
+
+    A volume that is smaller stands in the middle of zeros, as in the engine's windows.
+
+    Attributes:
+        size: Voxels along (right, front, top).
+        place: ``random``: around voxels of lesion and brain, other ones in each pass; ``windows``: where the engine
+            lays windows of this size, one in the middle where a volume fits into it; ``fixed``: from the voxel `start`
+            on.
+        each: Patches of a patient in a pass, if they are random.
+        lesion_share: How many of the random patches of a patient with a lesion are drawn around a voxel of lesion, the
+            others around any of the brain; patches end where the volume does.
+        start: First voxel of a fixed patch. What lies beside it is never seen, lesions among it.
+    """
+
+    size: Voxels
+    place: Literal["random", "windows", "fixed"] = "random"
+    each: int = Field(default=1, ge=1, le=1000)
+    lesion_share: float = Field(default=0.0, ge=0, le=1)
+    start: tuple[int, int, int] | None = None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.place != "random" and (self.each != 1 or self.lesion_share):
+            raise ValueError("'each' and 'lesion_share' are of random patches only")
+        if (self.place == "fixed") != (self.start is not None):
+            raise ValueError("'start' belongs to 'place: fixed', which needs it")
+        return self
+
+
 class Datasets(Part):
     """Real patients, in the layout in which they are given away.
 
@@ -99,6 +131,11 @@ class Datasets(Part):
         split: Into training, validation and test.
         dtype: Of the stored channels.
         slices: For networks in two dimensions.
+        patches: For networks in three dimensions that do not see the whole brain at once.
+        registration: The other images are laid onto the reference image by rigid registration where that helps, as
+            ``strokeseg segment --register`` does: the model then wants this option, too.
+        frame: Voxels of the stored volumes, the brain in their middle; none: as many as the brain needs. The engine
+            shows a network the brain's own box, whatever zeros stood around it here.
     """
 
     layout: Layout
@@ -108,6 +145,22 @@ class Datasets(Part):
     split: SplitRule = SplitRule()
     dtype: Literal["float16", "float32"] = "float16"
     slices: Slices | None = None
+    patches: Patches | None = None
+    registration: bool = False
+    frame: Voxels | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_sample(self) -> Self:
+        if self.slices is not None and self.patches is not None:
+            raise ValueError("a sample is a slice or a patch: leave out 'slices' or 'patches'")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not used is not said: hashes of recipes and of prepared sets stay what they were."""
+        data: dict[str, Any] = plain(self)
+        later = ("patches", "registration", "frame")
+        return {k: v for k, v in data.items() if k not in later or v}
 
     @model_validator(mode="after")
     def _names(self) -> Self:

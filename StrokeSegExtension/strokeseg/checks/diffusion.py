@@ -79,7 +79,7 @@ def adc_unit(adc: NDArray[Any], brain_hint: NDArray[Any] | None = None) -> AdcUn
                 "adc_unit",
                 "info",
                 "adc",
-                f"The ADC image is taken to be in {name}: its median is {median:.3g}, that of a brain lies between "
+                f"The ADC image is taken to be in {name}: its median is {_plain(median)}, that of a brain lies between "
                 f"{low / factor:g} and {high / factor:g} in this unit.",
                 numbers={"median": median, "factor": factor},
             )
@@ -88,14 +88,20 @@ def adc_unit(adc: NDArray[Any], brain_hint: NDArray[Any] | None = None) -> AdcUn
         "adc_unit_unknown",
         "error",
         "adc",
-        f"The unit of the ADC image cannot be told: its median is {median:.3g}. That of a brain lies between 0.4 and "
-        "2 in "
-        "1e-3 mm²/s, between 400 and 2000 in 1e-6 mm²/s, and between 0.0004 and 0.002 in mm²/s.",
+        f"The unit of the ADC image cannot be told: its median is {_plain(median)}. That of a brain lies between "
+        "0.4 and 2 in 1e-3 mm²/s, between 400 and 2000 in 1e-6 mm²/s, and between 0.0004 and 0.002 in mm²/s.",
         "Export the ADC map with its real values (no screenshot, no grey values 0-255), or check that the file is an "
         "ADC map.",
         {"median": median},
     )
     return AdcUnit(None, "unknown", median, finding)
+
+
+def _plain(value: float) -> str:
+    """With three digits that count, or all before the point, and never with an exponent: 0.000789, 0.789, 1023."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def check_swapped(dwi: NDArray[Any], adc: NDArray[Any]) -> Finding | None:
@@ -142,7 +148,7 @@ def check_swapped(dwi: NDArray[Any], adc: NDArray[Any]) -> Finding | None:
         "DWI and ADC seem to be swapped. Fluid is brightest in an ADC map and dark in DWI; here, the image given as "
         f"ADC is at {dark_swapped:.0%} of its median where the image given as DWI is brightest, and the one given as "
         f"DWI at {bright_swapped:.0%} where the other is darkest. The median of the image given as DWI, "
-        f"{unit_swapped.median_seen:.3g}, fits an ADC map in {unit_swapped.name}.",
+        f"{_plain(unit_swapped.median_seen)}, fits an ADC map in {unit_swapped.name}.",
         "Give the two files in each other's place.",
         {"contrast_as_given": as_given, "contrast_as_swapped": as_swapped, "median_dwi": unit_swapped.median_seen},
     )

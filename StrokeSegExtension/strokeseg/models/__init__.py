@@ -6,7 +6,8 @@ Also what all speak of models with: the roles of scans, how names tell them, and
 from __future__ import annotations
 
 from strokeseg.models.automatic import automatic_model
-from strokeseg.models.card import Decision, LesionClass, ModelCard, ModelInput, Preparation, parse_card, read_card
+from strokeseg.models.card import LesionClass, ModelCard, ModelInput, Preparation, parse_card, read_card
+from strokeseg.models.decision import Decision
 from strokeseg.models.places import user_data_folder, user_models_folder
 from strokeseg.models.registry import Offer, fetch, offers
 from strokeseg.models.roles import INPUT_ROLES, names_no_scan, roles_in_name

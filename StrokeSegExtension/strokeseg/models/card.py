@@ -13,6 +13,7 @@ from typing import Any
 
 from strokeseg.errors import ModelError
 from strokeseg.models.channels import CHANNEL_ROLES
+from strokeseg.models.decision import Decision, parse_decision
 from strokeseg.models.fields import Fields
 from strokeseg.models.names import is_model_name, model_name
 from strokeseg.models.roles import INPUT_ROLES
@@ -39,7 +40,7 @@ class Preparation:
     """How the volumes become the model's input.
 
     Attributes:
-        spacing_mm: Grid spacing along (R, A, S); None keeps the scan's own grid.
+        spacing_mm: Grid spacing along (R, A, S), 0 for the scan's own along an axis; None keeps the scan's own grid.
         margin_voxels: Voxels kept free around the brain.
         multiple: Every axis is padded to a multiple of this.
         channels: Names of the input channels in order, see `strokeseg.prepare.channels`.
@@ -61,14 +62,6 @@ class LesionClass:
     code: str
     meaning: str
     colour: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How probability becomes mask."""
-
-    rule: str
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -211,7 +204,7 @@ def parse_card(data: Any, folder: Path | None = None) -> ModelCard:
         window=_shape(fields, "window"),
         overlap=fields.number("overlap", 0.0, 0.9, 0.25),
         classes=tuple(_lesion_class(f) for f in fields.parts("classes")),
-        decision=_decision(fields.part("decision")),
+        decision=parse_decision(fields.part("decision")),
         temperature=fields.number("temperature", 0.05, 20.0, 1.0),
         minimum_lesion_ml=fields.number("minimum_lesion_ml", 0.0, 100.0),
         files=tuple(_file(Fields(v, f"files[{i}]", fields.card)) for i, v in enumerate(fields.items("files"))),
@@ -241,9 +234,14 @@ def _input(fields: Fields) -> ModelInput:
 
 def _preparation(fields: Fields) -> Preparation:
     spacing = fields.items("spacing_mm", [])
-    numbers = [v for v in spacing if isinstance(v, int | float) and not isinstance(v, bool) and 0.2 <= v <= 10]
+    numbers = [
+        v for v in spacing if isinstance(v, int | float) and not isinstance(v, bool) and (v == 0 or 0.2 <= v <= 10)
+    ]
     if len(numbers) != len(spacing) or len(spacing) not in (0, 3):
-        raise fields.wrong("spacing_mm", "three numbers from 0.2 to 10, or an empty list for the scan's own", spacing)
+        expected = (
+            "three numbers from 0.2 to 10, 0 for the scan's own spacing along an axis, or an empty list for its grid"
+        )
+        raise fields.wrong("spacing_mm", expected, spacing)
     channels = fields.texts("channels")
     if not channels:
         raise fields.wrong("channels", "at least one channel", channels)
@@ -282,12 +280,6 @@ def _lesion_class(fields: Fields) -> LesionClass:
     return result
 
 
-def _decision(fields: Fields) -> Decision:
-    result = Decision(fields.choice("rule", ("threshold", "argmax")), fields.number("threshold", 0.0, 1.0, 0.5))
-    fields.done()
-    return result
-
-
 def _file(fields: Fields) -> ModelFile:
     name = fields.text("name")
     if not _FILE_NAME.fullmatch(name):
@@ -315,7 +307,7 @@ def _consistent(card: ModelCard, fields: Fields) -> None:
         raise fields.wrong("classes", "values 1, 2, 3, ... in order", values)
     if "lesion" not in card.outputs or not set(card.outputs) <= OUTPUTS or len(set(card.outputs)) != len(card.outputs):
         raise fields.wrong("outputs", "'lesion', and 'tissue' where the network has it, once each", list(card.outputs))
-    if card.decision.rule == "threshold" and len(values) != 1:
+    if card.decision.rule != "argmax" and len(values) != 1:
         raise fields.wrong("decision.rule", "'argmax' for a model with several classes", card.decision.rule)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from strokeseg.networks.keras_layers import SameConv2d, batch_norm, glorot_uniform, he_normal
+from strokeseg.networks.keras_layers import NormedConv, SameConv2d, batch_norm, glorot_uniform, he_normal
 from strokeseg.networks.slice_network import SliceNetwork, check_whole_numbers
 
 CHANNELS = (16, 32, 64, 128, 256)
@@ -32,9 +32,9 @@ class AtlasResUNet(SliceNetwork):
         super().__init__(in_channels, 2 ** (len(channels) - 1))
         deepest = channels[-1]
         levels = list(pairwise(channels))
-        self.entry = NormedConv(in_channels, channels[0])
+        self.entry = ActiveConv(in_channels, channels[0])
         self.down = nn.ModuleList(ResidualBlock(fine, deep, stride=2) for fine, deep in levels)
-        self.bridge = nn.Sequential(NormedConv(deepest, deepest), NormedConv(deepest, deepest))
+        self.bridge = nn.Sequential(ActiveConv(deepest, deepest), ActiveConv(deepest, deepest))
         self.merge = nn.ModuleList(ResidualBlock(deep + fine, fine) for fine, deep in reversed(levels))
         self.head = nn.Conv2d(channels[0], out_channels, 1)
         self.apply(he_normal)
@@ -55,23 +55,12 @@ class AtlasResUNet(SliceNetwork):
         return result
 
 
-class NormedConv(nn.Module):
-    """A 3x3 convolution, its norm, ReLU: (N, before, x, y) to (N, after, x/stride, y/stride).
-
-    Args:
-        before: Channels of the input.
-        after: Channels of the output.
-        stride: 1 or 2.
-    """
-
-    def __init__(self, before: int, after: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = SameConv2d(before, after, stride=stride)
-        self.norm = batch_norm(after)
+class ActiveConv(NormedConv):
+    """A 3x3 convolution, its norm, ReLU."""
 
     def forward(self, features: Tensor) -> Tensor:
         """The features after ReLU."""
-        return functional.relu(self.norm(self.conv(features)))
+        return functional.relu(super().forward(features))
 
 
 class ResidualBlock(nn.Module):
@@ -89,8 +78,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.shortcut = SameConv2d(before, after, 1, stride)
         self.shortcut_norm = batch_norm(after)
-        self.first = NormedConv(before, after, stride)
-        self.second = NormedConv(after, after)
+        self.first = ActiveConv(before, after, stride)
+        self.second = ActiveConv(after, after)
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""

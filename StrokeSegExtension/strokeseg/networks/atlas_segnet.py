@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from strokeseg.networks.keras_layers import SameConv2d, batch_norm, glorot_uniform, he_normal
+from strokeseg.networks.keras_layers import NormedConv, glorot_uniform, he_normal
 from strokeseg.networks.slice_network import SliceNetwork, check_whole_numbers
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -56,23 +56,4 @@ class AtlasSegNet(SliceNetwork):
             features = block(functional.interpolate(features, scale_factor=2.0, mode="nearest"))
             features = functional.relu(features) if self.decoder_activation else features
         result: Tensor = self.head(features)
-        return result
-
-
-class NormedConv(nn.Module):
-    """A 3x3 convolution and its norm, no activation: (N, before, x, y) to (N, after, x, y).
-
-    Args:
-        before: Channels of the input.
-        after: Channels of the output.
-    """
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.conv = SameConv2d(before, after)
-        self.norm = batch_norm(after)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The normalised features."""
-        result: Tensor = self.norm(self.conv(features))
         return result

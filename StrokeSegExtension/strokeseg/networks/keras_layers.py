@@ -43,6 +43,26 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
 
 
+class NormedConv(nn.Module):
+    """A 3x3 convolution and its norm, no activation: (N, before, x, y) to (N, after, x/stride, y/stride).
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, before: int, after: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = SameConv2d(before, after, stride=stride)
+        self.norm = batch_norm(after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The normalised features."""
+        result: Tensor = self.norm(self.conv(features))
+        return result
+
+
 def glorot_uniform(module: nn.Module) -> None:
     """Draw a convolution's weights as Keras does by default (Glorot 2010); biases 0. Other layers stay."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -19,8 +19,11 @@ _OURS = {
     "atlas-resunet": ("strokeseg.networks.atlas_resunet", "AtlasResUNet"),
     "atlas-segnet": ("strokeseg.networks.atlas_segnet", "AtlasSegNet"),
     "atlas-unet": ("strokeseg.networks.atlas_unet", "AtlasUNet"),
+    "attention-unet-3d": ("strokeseg.networks.attention_unet_3d", "AttentionUNet3D"),
     "lesion-net": ("strokeseg.networks.lesion_net", "LesionNet"),
+    "mscs-net": ("strokeseg.networks.mscs_net", "MSCSNet"),
     "residual-unet": ("strokeseg.networks.residual_unet", "ResidualUNet"),
+    "segformer3d": ("strokeseg.networks.segformer3d", "SegFormer3D"),
 }
 _MONAI = "monai:"
 

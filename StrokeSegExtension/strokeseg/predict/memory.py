@@ -22,7 +22,15 @@ _FIXED_BYTES = 64 * 2**20
 _OTHERS = 2.0
 _UNKNOWN_WIDTH = 48
 _WIDTHS = ("channels", "features", "filters", "init_filters", "feature_size")
-_OUR_WIDTH = 16
+# Channels of the finest level where a card leaves them out; Lesion-Net's decoder is as wide at every pixel.
+_USUAL_WIDTHS = {
+    "residual-unet": 16,
+    "lesion-net": 256,
+    "atlas-unet": 32,
+    "atlas-segnet": 64,
+    "atlas-resunet": 16,
+    "attention-unet-3d": 64,
+}
 # What is free now need not be free in a second.
 _SHARE = 0.8
 
@@ -55,9 +63,9 @@ def usable_bytes(runtime: Runtime) -> int | None:
 
 def _width(card: ModelCard) -> int:
     """Channels of a network's finest level."""
-    for name in _WIDTHS:
+    for name in ("decoder_width",) if card.network == "lesion-net" else _WIDTHS:
         value = card.network_arguments.get(name)
         first = value[0] if isinstance(value, list | tuple) and value else value
         if isinstance(first, int) and not isinstance(first, bool):
             return first
-    return _OUR_WIDTH if card.network == "residual-unet" else _UNKNOWN_WIDTH
+    return _USUAL_WIDTHS.get(card.network, _UNKNOWN_WIDTH)

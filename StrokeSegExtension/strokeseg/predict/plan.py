@@ -107,8 +107,7 @@ def choose_plan(card: ModelCard, runtime: Runtime, shape: Size, asked: Asked) ->
         return Plan(strategy, reason)
     usable = usable_bytes(runtime)
     if strategy == "slices":
-        tiling = Tiling(slice_window(shape, card.input_shape), card.overlap)
-        return _tiled(card, runtime, shape, usable, Plan(strategy, reason, tiling))
+        return _tiled(card, runtime, shape, usable, _slices(card, runtime, shape, usable, reason))
     if strategy == "windows":
         return _windows(card, runtime, shape, usable, asked, reason)
     needed = pass_bytes(card, runtime.name, prod(shape))
@@ -143,6 +142,17 @@ def _wish(asked: Asked) -> str:
 def up_to_multiple(voxels: int, multiple: int) -> int:
     """The smallest multiple that is not less."""
     return -(-voxels // multiple) * multiple
+
+
+def _slices(card: ModelCard, runtime: Runtime, shape: Size, usable: int | None, reason: str) -> Plan:
+    """One slice is the least that such a network takes: `_tiled` runs more together where they fit, none is cut."""
+    tiling = Tiling(slice_window(shape, card.input_shape), card.overlap)
+    needed = pass_bytes(card, runtime.name, prod(tiling.window))
+    if usable is None or needed <= usable:
+        return Plan("slices", reason, tiling)
+    x, y, _ = tiling.window
+    words = f"one slice of {x}x{y} voxels needs about {needed / 1e9:.1f} GB, only {usable / 1e9:.1f} GB can be used"
+    return Plan("slices", f"{reason}; {words} on {runtime.device}", tiling, short_of_memory=True)
 
 
 def _windows(

@@ -26,6 +26,9 @@ NORMAL_ADC = (0.5, 1.2)
 # The other side never coincides to the voxel: it is compared after averaging over about this width.
 _MIRROR_FWHM_MM = 6.0
 _FWHM_TO_SIGMA = 1.0 / 2.3548
+# Infarcts on DWI, and fluid on ADC, are several standard deviations away from the brain's mean: these are not cut, only
+# what is broken.
+_BRIGHT_LIMIT = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +113,13 @@ def _mirror_log_ratio(space: ModelSpace, role: str) -> Array:
     return np.where(both, np.log(mean / np.maximum(other, floor)), 0.0)
 
 
-def _zscore(space: ModelSpace, role: str) -> Array:
-    """Image less its mean in the brain, in standard deviations; cut at 4 of them."""
+def _zscore(space: ModelSpace, role: str, limit: float) -> Array:
+    """Image less its mean in the brain, in standard deviations; cut at `limit` of them."""
     image = space.image(role)
     # In double precision, as in `_ratio`.
     inside = image[space.brain].astype(np.float64)
     sd = float(inside.std())
-    return np.clip((image - inside.mean()) / sd if sd > 0 else np.zeros_like(image), -4.0, 4.0)
+    return np.clip((image - inside.mean()) / sd if sd > 0 else np.zeros_like(image), -limit, limit)
 
 
 def _robust(space: ModelSpace, role: str) -> Array:
@@ -135,6 +138,20 @@ def _minmax8(space: ModelSpace, role: str) -> Array:
     low, high = float(image.min()), float(image.max())
     steps = np.floor((image.astype(np.float64) - low) / max(high - low, 1e-30) * 255.0)
     return (steps / 255.0).astype(np.float32)
+
+
+def _slice_minmax(space: ModelSpace, role: str) -> Array:
+    """Every axial slice of the model grid from its lowest (0) to its highest value (1) in the brain.
+
+    As MSCS-Net was trained by its authors, there with what lies outside the brain. What is bright in one slice may be
+    dark in the next: a slice without lesion shows its noise as strongly as another one its lesion.
+    """
+    image, brain = space.image(role), space.brain
+    low = np.where(brain, image, np.inf).min(axis=(0, 1))
+    width = np.where(brain, image, -np.inf).max(axis=(0, 1)) - low
+    usable = np.isfinite(width) & (width > 0)
+    scaled = (image - np.where(usable, low, 0.0)) / np.where(usable, width, 1.0)
+    return np.where(usable & brain, scaled, 0.0)
 
 
 def _edge_distance_mm(space: ModelSpace) -> Array:
@@ -160,8 +177,14 @@ CHANNELS: dict[str, Callable[[ModelSpace], Array]] = {
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
     "b0_ratio": lambda s: _ratio(s, "b0") if "b0" in s.images else np.full(s.grid.shape, np.nan, np.float32),
     "dwi_robust": lambda s: _robust(s, "dwi"),
+    "adc_robust": lambda s: _robust(s, "adc"),
+    "t1_robust": lambda s: _robust(s, "t1"),
     "dwi_minmax8": lambda s: _minmax8(s, "dwi"),
-    "t1_zscore": lambda s: _zscore(s, "t1"),
+    "dwi_slice_minmax": lambda s: _slice_minmax(s, "dwi"),
+    "adc_slice_minmax": lambda s: _slice_minmax(s, "adc"),
+    "dwi_zscore": lambda s: _zscore(s, "dwi", _BRIGHT_LIMIT),
+    "adc_zscore": lambda s: _zscore(s, "adc", _BRIGHT_LIMIT),
+    "t1_zscore": lambda s: _zscore(s, "t1", 4.0),
     "edge_distance_mm": _edge_distance_mm,
     "height": _height,
     "brain": lambda s: s.brain.astype(np.float32),

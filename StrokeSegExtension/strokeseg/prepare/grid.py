@@ -47,13 +47,15 @@ class ModelGrid:
         Args:
             brain: Boolean (x, y, z) on `native`, not empty.
             native: Grid of the reference scan.
-            spacing_mm: The model's spacing along R, A, S; None keeps the scan's own.
+            spacing_mm: The model's spacing along R, A, S, 0 for the scan's own along an axis, whose voxels' planes it
+                keeps (a sheared scan has none that it could keep); None keeps the scan's own grid.
             margin_voxels: Model voxels kept free around the brain on each side.
             multiple: Every axis is padded to a multiple of this number of voxels.
         """
         canonical = _closest_to_ras(native)
         own = np.asarray(canonical.spacing_mm)
-        spacing = own if spacing_mm is None else np.asarray(spacing_mm, dtype=np.float64)
+        wanted = np.zeros(3) if spacing_mm is None else np.asarray(spacing_mm, dtype=np.float64)
+        spacing = np.where(wanted == 0, own, wanted)
         corners = canonical.to_voxel(native.to_world(_bounding_corners(brain)))
         if (np.abs(spacing / own - 1.0) < _SAME_SPACING).all():
             first, last = np.rint(corners.min(axis=0)), np.rint(corners.max(axis=0))
@@ -67,10 +69,13 @@ class ModelGrid:
             directions = u @ vt
             along = canonical.to_world(corners) @ directions
             first, last = along.min(axis=0), along.max(axis=0)
-            shape = _padded(np.ceil((last - first) / spacing - 1e-6).astype(int) + 1, margin_voxels, multiple)
+            size = np.ceil((last - first) / spacing - 1e-6).astype(int) + 1
+            shape = _padded(size, margin_voxels, multiple)
             affine = np.eye(4)
             affine[:3, :3] = directions * spacing
-            affine[:3, 3] = directions @ ((first + last) / 2.0 - (shape - 1) / 2.0 * spacing)
+            in_middle = (first + last) / 2.0 - (shape - 1) / 2.0 * spacing
+            on_own_planes = first - (shape - size) // 2 * spacing
+            affine[:3, 3] = directions @ np.where(wanted == 0, on_own_planes, in_middle)
         return cls(native, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine))
 
     def forward(

@@ -57,16 +57,21 @@ def render_page(
         ) from error
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    """Compiled once: that takes longer than filling it in."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+def pages_of(templates: Path) -> Environment:
+    """The templates of a folder: what is filled in is escaped, and what is missing is an error."""
+    return Environment(
+        loader=FileSystemLoader(templates),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    """Compiled once: that takes longer than filling it in."""
+    environment = pages_of(_TEMPLATES)
     environment.filters.update(number=number, ml=millilitres, intensity=intensity, product=product, count=count)
     return environment.get_template("report.html.j2")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
 from pathlib import Path
@@ -25,6 +26,19 @@ from strokeseg.runtime.threads import usable_threads
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
+
+
+@functools.cache
+def _library() -> ov.Core:
+    """The one entrance to the library, kept until the process ends.
+
+    The library's processor part gives the thread that loads it a signal stack of its own (for AMX, pull request 11894
+    of OpenVINO), and takes it away with the last network. With one entrance for each network the stacks are put back
+    in any order, the thread is left with one that is gone, and the next signal, Ctrl+C or a child's end, kills the
+    process without a word.
+    """
+    return ov.Core()
+
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -57,8 +71,7 @@ class OpenVinoRuntime(NumpyRuntime):
             check_weights(files[WEIGHTS])
         check_model_graph(card, files)
         self._card = card
-        self._core = ov.Core()
-        reported = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        reported = _library().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision, self.notes = cpu_precision(precision, native_precisions(reported))
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -112,13 +125,13 @@ class OpenVinoRuntime(NumpyRuntime):
         if cache is not None and blob is not None:
             try:
                 with memory_errors(self.device):
-                    return self._core.import_model(blob, "CPU", self._settings)
+                    return _library().import_model(blob, "CPU", self._settings)
             except RuntimeError:
                 # Whole, but of another build of the library: compiled anew below.
                 cache.discard(key)
         try:
             with memory_errors(self.device):
-                compiled = self._core.compile_model(graph, "CPU", self._settings)
+                compiled = _library().compile_model(graph, "CPU", self._settings)
         except RuntimeError as error:
             raise ModelError(
                 f"The graph of the model '{self._card.name}' cannot be run.",
@@ -137,8 +150,8 @@ class OpenVinoRuntime(NumpyRuntime):
         return cache_key(
             **{f"file {file.name}": file.sha256 for file in self._card.files},
             openvino=ov.__version__,
-            processor=str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
-            capabilities=" ".join(sorted(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+            processor=str(_library().get_property("CPU", "FULL_DEVICE_NAME")),
+            capabilities=" ".join(sorted(_library().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
             system=f"{platform.system()} {platform.machine()}",
             **{name: str(value) for name, value in self._settings.items()},
         )
@@ -152,7 +165,7 @@ def _fitting_outputs(compiled: Any, card: ModelCard) -> dict[str, Any]:
     """Name to output of the graph.
 
     Raises:
-        ModelError: The input is not that of the card; that the outputs are was seen before.
+        ModelError: The input is not that of the card, or an output has another size.
     """
     channels = len(card.preparation.channels)
     shapes = [port.get_partial_shape() for port in compiled.inputs]
@@ -164,7 +177,26 @@ def _fitting_outputs(compiled: Any, card: ModelCard) -> dict[str, Any]:
             "Export the model again, or correct the card.",
         )
     ports = {name: port for port in compiled.outputs for name in port.get_names()}
+    for name in card.outputs:
+        _refuse_other_size(name, shapes[0], ports[name].get_partial_shape(), card.name)
     return {name: ports[name] for name in card.outputs}
+
+
+def _refuse_other_size(name: str, given: Any, made: Any, model: str) -> None:
+    """Before it runs: the library writes such an output past the end of its memory, without an error.
+
+    Raises:
+        ModelError: An axis of the output has one size only, and the input's has not that one.
+    """
+    fits = made.rank.is_dynamic or all(
+        made[axis].is_dynamic or (given[axis].is_static and given[axis] == made[axis]) for axis in (0, 2, 3, 4)
+    )
+    if not fits:
+        raise ModelError(
+            f"The graph of the model '{model}' does not fit its card.",
+            f"Its output '{name}' has the shape {made.to_string()} for every input of the shape {given.to_string()}.",
+            "Export the model again, so that an output has the size of its input.",
+        )
 
 
 def _reason(error: RuntimeError) -> str:

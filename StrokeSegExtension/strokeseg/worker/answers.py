@@ -74,7 +74,7 @@ class Answers:
         options = SegmentOptions.checked(request.fields.get("options", {}))
         place = Path(request.fields["out"]).absolute()
         done = run_segment(SegmentJob(request.fields["inputs"], place, options), monitor)
-        if done.result.card.decision.rule == "threshold":
+        if done.result.card.decision.rule != "argmax":
             self._keep(place, evidence_of(done.result, place.name))
         return result_event(
             done.files,

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +35,7 @@ class _Running:
         place: Where its result is being written, if it writes one.
         stage: What it was last heard to do.
         ended: Its last event belongs to whoever set this.
+        told: That event was written.
     """
 
     id: str
@@ -42,6 +43,7 @@ class _Running:
     stop: threading.Event
     stage: str = ""
     ended: bool = False
+    told: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
@@ -66,6 +68,7 @@ class Worker:
         self._waiting: deque[Request] = deque()
         self._running: _Running | None = None
         self._closing = False
+        self._all_told = threading.Event()
         self._answers = Answers()
 
     def serve(self) -> None:
@@ -75,7 +78,7 @@ class Worker:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
-                    return
+                    break
                 request = self._waiting.popleft()
                 place = request.fields.get("out")
                 running = _Running(request.id, None if place is None else Path(place).absolute(), threading.Event())
@@ -83,6 +86,8 @@ class Worker:
             self._carry_out(request, running)
             with self._changed:
                 self._running = None
+        # Another thread may still be telling those who waited; the process ends when this returns.
+        self._all_told.wait(_LAST_WORDS_SECONDS)
 
     def stop(self) -> None:
         """Cancel everything and let `serve` return."""
@@ -96,6 +101,7 @@ class Worker:
             self._end(running)
         for request in dropped:
             self._write(request.id, ErrorEvent.of(Cancelled()).to_dict())
+        self._all_told.set()
 
     # --- listening: in a thread of its own, so that a cancellation is heard while a run is going on
 
@@ -184,8 +190,10 @@ class Worker:
         if claims:
             words = ErrorEvent.of(Cancelled(running.stage)).to_dict()
             _within_seconds(_LAST_WORDS_SECONDS, lambda: self._write(running.id, words))
+            running.told.set()
         with self._changed:
             self._closing = True
+        self._all_told.set()
         self._end_process()
 
     # --- carrying out: in the main thread
@@ -199,6 +207,9 @@ class Worker:
         last = self._answers.to(request, Monitor(listen, running.stop.is_set))
         if self._claim(running):
             self._write(request.id, last)
+        else:
+            # The watchdog took the last word just now; the process may end when this returns.
+            running.told.wait(2 * _LAST_WORDS_SECONDS)
 
     def _claim(self, running: _Running) -> bool:
         """Take the right to send a run's last event; after this nothing else of it is written."""

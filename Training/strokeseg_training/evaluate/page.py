@@ -7,10 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from strokeseg.metrics import Statistic
 from strokeseg.report.figures import number
+from strokeseg.report.page import pages_of
 from strokeseg_training.evaluate.tables import slice_groups
 
 if TYPE_CHECKING:
@@ -76,13 +77,7 @@ def _interval(key: str, statistic: Statistic, which: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages_of(_TEMPLATES)
     environment.filters.update(printed=lambda value, key: _printed(key, value))
     environment.globals.update(interval=_interval)
     return environment.get_template("evaluation.html.j2")

@@ -16,14 +16,12 @@ from typing import Any
 
 from strokeseg.errors import InputError
 from strokeseg_training.evaluate.record import Record
-from strokeseg_training.prepare.storage import read_json, to_json, write_text
+from strokeseg_training.prepare.storage import PARTIAL, PATIENTS, claim, read_json, to_json, write_text
 
 FACTS = "evaluation.json"
 RESULTS = "results.json"
-PATIENTS = "patients"
 _RECORD = "patient.json"
 _PANEL = "panel.png"
-_PARTIAL = ".partial-"
 
 
 class Place:
@@ -41,24 +39,10 @@ class Place:
         self.folder = out
         if out.exists() and not out.is_dir():
             raise _refused(out, "It is a file.")
-        path = out / FACTS
-        if path.is_file():
-            there = read_json(path)
-            differs = sorted(k for k in {*there, *facts} if there.get(k) != facts.get(k))
-            if differs:
-                raise InputError(
-                    f"The folder '{out.name}' holds another evaluation.",
-                    "; ".join(f"'{k}' is {_short(there.get(k))} there and {_short(facts.get(k))} now" for k in differs)
-                    + ".",
-                    "Give another folder to --out.",
-                )
-        elif out.is_dir() and any(not p.name.startswith(_PARTIAL) for p in out.iterdir()):
+        if not (out / FACTS).is_file() and out.is_dir() and any(not p.name.startswith(PARTIAL) for p in out.iterdir()):
             raise _refused(out, "It is not empty.")
-        (out / PATIENTS).mkdir(parents=True, exist_ok=True)
-        for left in (*out.glob(f"{_PARTIAL}*"), *(out / PATIENTS).glob(f"{_PARTIAL}*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        if not path.is_file():
-            write_text(path, to_json(dict(facts)))
+        title = f"The folder '{out.name}' holds another evaluation."
+        claim(out, FACTS, facts, title, "Give another folder to --out.")
 
     def finished(self, patient: str, sources: Mapping[str, str]) -> Record | None:
         """The record of a patient; None where he is not there, or was judged from other files."""
@@ -77,7 +61,7 @@ class Place:
             files: Writes the prediction and the panel to the paths that it is given.
         """
         place = self.folder / PATIENTS / record.patient
-        partial = place.with_name(f"{_PARTIAL}{record.patient}")
+        partial = place.with_name(f"{PARTIAL}{record.patient}")
         partial.mkdir(parents=True)
         files(partial / self.prediction(record.patient).name, partial / _PANEL)
         write_text(partial / _RECORD, to_json({"sources": dict(sources), "record": record.to_dict()}))
@@ -99,8 +83,3 @@ def _refused(out: Path, why: str) -> InputError:
         f"'{out.name}' is neither a new folder nor one of an earlier evaluation. {why}",
         "Give a new folder to --out.",
     )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -19,7 +19,7 @@ from strokeseg_training.evaluate.page import render
 from strokeseg_training.evaluate.place import RESULTS, Place
 from strokeseg_training.evaluate.record import Record
 from strokeseg_training.evaluate.seen import Seen
-from strokeseg_training.evaluate.tables import HASHES, patients_csv, slice_groups, summaries, tables_csv
+from strokeseg_training.evaluate.tables import HASHES, models_csv, patients_csv, slice_groups, summaries, tables_csv
 from strokeseg_training.prepare.storage import read_json, to_json, write_text
 
 
@@ -112,6 +112,9 @@ def write_results(
         "patients.csv": patients_csv(results.records, results.hashes),
         RESULTS: to_json(whole),
     }
+    evaluations = (json.loads(texts[RESULTS]), *others)
+    if others:
+        texts["models.csv"] = models_csv(evaluations)
     figures = {
         "performance.png": charts.performance(results.records),
         "without-lesion.png": charts.distributions(results.records),
@@ -125,7 +128,7 @@ def write_results(
     written += [charts.save(figure, out / "figures" / name, results.note) for name, figure in figures.items()]
     for name, write in writers.items():
         (out / name).mkdir(exist_ok=True)
-        written += write(Work(results, place, run, loss, (json.loads(texts[RESULTS]), *others), out / name))
+        written += write(Work(results, place, run, loss, evaluations, out / name))
     pictures = {r.patient: place.panel(r.patient).relative_to(out).as_posix() for r in results.records}
     shown = [p.relative_to(out).as_posix() for p in written if p.parent == out / "figures"]
     write_text(out / "report.html", render(results, pictures, shown, [p.relative_to(out).as_posix() for p in written]))

@@ -28,7 +28,7 @@ from strokeseg_training.datasets import (
 from strokeseg_training.evaluate.seen import mark
 from strokeseg_training.prepare import DataRecipe, PreparedSet
 from strokeseg_training.prepare.prepared_set import Side
-from strokeseg_training.prepare.reading import read_patient
+from strokeseg_training.prepare.reading import copies, read_patient, source_hashes
 from strokeseg_training.prepare.storage import MANIFEST, SPLIT, file_sha256
 
 
@@ -173,7 +173,7 @@ def _own_split(recipe: DataRecipe, found: Found, where: Where, monitor: Monitor)
     """The split that `strokeseg-train prepare` makes of the same patients."""
     rule = recipe.datasets.split
     members: list[Member] = []
-    images: dict[str, Patient] = {}
+    images: list[tuple[Patient, str]] = []
     problems: list[Problem] = []
     for number, patient in enumerate(found.patients):
         monitor.progress(number, len(found.patients), patient.id)
@@ -183,11 +183,8 @@ def _own_split(recipe: DataRecipe, found: Found, where: Where, monitor: Monitor)
             problems += [p for p in said if p.serious]
             volume = 0.0 if read is None else float(np.count_nonzero(read.labels)) * read.grid.voxel_ml
         members.append(Member(patient.id, patient.person, patient.centre, round(volume, 6)))
-        # The same image under two persons' names would be a leak.
-        same = images.setdefault(file_sha256(patient.images[recipe.card.reference_role]), patient)
-        if same.person != patient.person:
-            problems.append(Problem(patient.id, f"His image is the same file as that of '{same.id}'."))
-    _refuse(problems, where)
+        images.append((patient, file_sha256(patient.images[recipe.card.reference_role])))
+    _refuse([*problems, *copies(images)], where)
     return split_patients(members, rule)
 
 
@@ -196,11 +193,10 @@ def _other_files(patient: Patient, prepared: PreparedSet, root: Path) -> list[Pr
     facts = next((p.facts for p in prepared.patients if p.id == patient.id), None)
     if facts is None:
         return [Problem(patient.id, "He is not in the prepared set.")]
-    files = {**patient.images, **{f"mask:{c}:{n}": p for c, own in patient.masks.items() for n, p in enumerate(own)}}
-    said = facts["sources"]
+    found, said = source_hashes(patient, root), facts["sources"]
     # A model may need other images than the recipe's; masks must be the same, all of them.
-    differs = [n for n in files.keys() & said.keys() if file_sha256(files[n]) != said[n]["sha256"]]
-    differs += [n for n in files.keys() ^ said.keys() if n.startswith("mask:")]
+    differs = [n for n in found.keys() & said.keys() if found[n]["sha256"] != said[n]["sha256"]]
+    differs += [n for n in found.keys() ^ said.keys() if n.startswith("mask:")]
     return [
         Problem(patient.id, f"In '{root.name}' this is not the file that was prepared: {n}.") for n in sorted(differs)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from strokeseg.metrics import CohortSummary, Statistic, summarise_cohort
@@ -23,6 +23,10 @@ FIGURES = (
     "lesion_precision", "lesion_recall", "rq", "hd95_mm", "assd_mm", "ahd_mm", "nsd_2mm",
 )  # fmt: skip
 HASHES = ("split_sha256", "recipe_sha256", "model_sha256")
+_MODEL_COLUMNS = (
+    "model", "loss", "class", "patients_with_class", "dice", "dice_low", "dice_high", "dice_median", "lesion_f1",
+    "patients_without_class", "false_positive_ml_without_class", *HASHES,
+)  # fmt: skip
 
 
 def summaries(records: Sequence[Record]) -> dict[str, CohortSummary]:
@@ -85,6 +89,35 @@ def patients_csv(records: Sequence[Record], hashes: Mapping[str, str]) -> str:
         for name, m in r.metrics.items()
     ]  # fmt: skip
     return to_csv(columns, rows)
+
+
+def models_csv(evaluations: Iterable[Mapping[str, Any]]) -> str:
+    """A row a model and class, of `evaluate.results.Results.to_dict` of each."""
+    rows = [row for evaluation in evaluations for row in model_rows(evaluation)]
+    return to_csv(_MODEL_COLUMNS, [["" if r[c] is None else r[c] for c in _MODEL_COLUMNS] for r in rows])
+
+
+def model_rows(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The figures by which models are compared, class by class."""
+    about = evaluation["about"]
+    for name, table in evaluation["tables"].items():
+        ill, well = table["lesion_positive"], table["reference_empty"]
+        dice = ill["statistics"]["dice"]
+        low, high = dice["mean_interval"] or (None, None)
+        yield {
+            "model": about["model"],
+            "loss": evaluation["loss"],
+            "class": name,
+            "patients_with_class": ill["patients"],
+            "dice": dice["mean"],
+            "dice_low": low,
+            "dice_high": high,
+            "dice_median": dice["median"],
+            "lesion_f1": ill["statistics"]["lesion_f1"]["mean"],
+            "patients_without_class": well["patients"],
+            "false_positive_ml_without_class": well["statistics"]["false_positive_ml"]["mean"],
+            **{h: about[h] for h in HASHES},
+        }
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -64,6 +64,9 @@ class Prepare:
         self._drawn = recipe.drawn_from, recipe.drawn_within
         self._seed = recipe.seed
         self._labelled = recipe.objective is not None
+        data = recipe.datasets
+        # Slices and patches have their size.
+        self._whole = data is None or (data.slices is None and data.patches is None)
 
     def __call__(self, sample: Sample, numbers: Sequence[int], *, flips: bool = False, extra_voxels: int = 0) -> Batch:
         """A batch of the sample's patients, each cropped around its brain and padded to the largest.
@@ -97,7 +100,7 @@ class Prepare:
         ]
 
     def real(self, example: Example, number: int, *, flips: bool = False, extra_voxels: int = 0) -> list[Tensor]:
-        """A row of a batch, of a prepared patient or slice; its tissue is not known.
+        """A row of a batch, of a prepared patient, slice or patch; its tissue is not known.
 
         Args:
             example: With the maps ``labels`` and ``brain``.
@@ -105,7 +108,7 @@ class Prepare:
             flips: As in `__call__`.
             extra_voxels: As in `__call__`.
         """
-        brain = None if 1 in example.shape else example.maps["brain"]
+        brain = example.maps["brain"] if self._whole else None
         row = self._row(self._columns(example), brain, number, flips=flips, extra_voxels=extra_voxels)
         # Where the crop leaves the grid, tissue is not known either.
         return row if self._labelled else [*row[:-1], torch.full_like(row[-1], IGNORED_TISSUE)]
@@ -176,10 +179,12 @@ class TrainingBatches(Dataset[Batch]):
         recipe: The run, every length in steps.
         device: On which patients are made.
         sources: Open a stage's, in the process that asks for its first batch.
+        share: Number of the process and how many train together: one batch of all of them is what a process alone
+            would see as one larger batch, each sample with its own number.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, sources: Sources) -> None:
-        self._recipe, self._device, self._opener = recipe, device, sources
+    def __init__(self, recipe: Recipe, device: torch.device, sources: Sources, share: tuple[int, int] = (0, 1)) -> None:
+        self._recipe, self._device, self._opener, self._share = recipe, device, sources, share
         self._prepare = Prepare(recipe)
         self._augment = Augmenter(recipe.augmentation, recipe.seed) if recipe.augmentation else None
         self._sources: dict[int, tuple[Source | None, PreparedSource | None]] = {}
@@ -191,7 +196,9 @@ class TrainingBatches(Dataset[Batch]):
         stage = self._recipe.stage_at(number // self._recipe.accumulation)
         data = self._recipe.stages[stage].data
         synthetic, real = self._opened(stage)
-        numbers = range(number * self._recipe.batch, (number + 1) * self._recipe.batch)
+        mine, together = self._share
+        first = (number * together + mine) * self._recipe.batch
+        numbers = range(first, first + self._recipe.batch)
         turns = {n: turn(n, data.real_share) if real and synthetic else (real is not None, n) for n in numbers}
         rows: dict[int, list[Tensor]] = {}
         made = [n for n in numbers if not turns[n][0]]
@@ -225,8 +232,8 @@ class TrainingBatches(Dataset[Batch]):
         )
 
 
-def validation_batches(recipe: Recipe, source: CountedSource) -> Iterator[Batch]:
-    """Every patient of a source as a batch of its own."""
+def validation_batches(recipe: Recipe, source: CountedSource, numbers: Sequence[int]) -> Iterator[Batch]:
+    """Patients of a source, each as a batch of its own."""
     prepare = Prepare(recipe)
-    for number in range(len(source)):
+    for number in numbers:
         yield prepare(source.samples([number]), [number])

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strokeseg.errors import InputError, ModelError
+from strokeseg.events import Monitor
 from strokeseg.models import ModelStore
 from strokeseg_training._export_graph import WEIGHTS
+from strokeseg_training.fit.checkpoints import Saved, latest, load_checkpoint
+from strokeseg_training.fit.folder import refuse_other_recipe, refuse_used
+from strokeseg_training.fit.ranks import Ranks
 from strokeseg_training.fit.sources import Sources
+from strokeseg_training.fit.watch import Watch
 from strokeseg_training.recipe import Recipe
 
 
@@ -77,12 +83,13 @@ def first_weights(start: Start, recipe: Recipe) -> Path | None:
         ) from error
 
 
-def open_data(recipe: Recipe, sources: Sources) -> tuple[list[dict[str, Any]], str]:
+def open_data(recipe: Recipe, sources: Sources, *, look: bool = True) -> tuple[list[dict[str, Any]], str]:
     """Look at what a run is trained on, before it is.
 
     Args:
         recipe: The run.
         sources: Open what it names.
+        look: Whether to read every file of the sets; another process of this machine may have done so.
 
     Returns:
         What a model card says of each stage's data, and a hash by which a run that goes on knows its prepared sets;
@@ -98,14 +105,19 @@ def open_data(recipe: Recipe, sources: Sources) -> tuple[list[dict[str, Any]], s
         if data.prepared is not None:
             if data.prepared not in prepared:
                 source = sources.prepared(data.prepared, recipe)
-                source.check()
+                if look:
+                    source.check()
                 prepared[data.prepared] = source.about()
             said = {**prepared[data.prepared], "synthetic": said} if said else prepared[data.prepared]
         if data.real_share is not None:
             said = {**said, "real_share": data.real_share}
         about.append(said)
-    text = json.dumps([a["prepared"] for a in prepared.values()], sort_keys=True, ensure_ascii=False)
-    return about, hashlib.sha256(text.encode()).hexdigest() if prepared else ""
+    return about, hash_of([a["prepared"] for a in prepared.values()]) if prepared else ""
+
+
+def hash_of(about: list[dict[str, Any]]) -> str:
+    """A hash of what a card says of data."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def refuse_other_data(was: str, now: str) -> None:
@@ -119,4 +131,50 @@ def refuse_other_data(was: str, now: str) -> None:
             "The run cannot go on with other data.",
             f"The prepared set is not that with which it began: its hash was {was[:12]}, and is {now[:12] or 'none'}.",
             "Put the set back, or start a new run with --init-from.",
+        )
+
+
+def saved_run(recipe: Recipe, run: Path, start: Start, ranks: Ranks, monitor: Monitor) -> Saved | None:
+    """What a run goes on from; None: it is a new one, or was not saved yet.
+
+    Args:
+        recipe: The run.
+        run: Its folder.
+        start: Whether it goes on.
+        ranks: The first of these processes refuses a folder that is in use.
+        monitor: Hears where there is nothing to go on from.
+
+    Raises:
+        InputError: The folder is not that of such a run.
+        ModelError: A checkpoint is damaged.
+    """
+    if not start.resume:
+        if ranks.first:
+            refuse_used(run)
+        return None
+    refuse_other_recipe(recipe, run)
+    found = latest(run)
+    if found is None:
+        monitor.log("The run has no checkpoint yet: it begins at its first step.")
+        return None
+    return load_checkpoint(found[1])
+
+
+def refuse_complete(recipe: Recipe, first_batch: int, state: Mapping[str, Any]) -> None:
+    """Refuse a run that is at its end.
+
+    Args:
+        recipe: The run, its lengths in steps.
+        first_batch: Number of the batch that comes next.
+        state: Of the checkpoint; empty for a new run.
+
+    Raises:
+        InputError: Nothing is left to train.
+    """
+    step, patient = first_batch // recipe.accumulation, not Watch(recipe.validation, recipe.schedule, state).over
+    if step >= recipe.steps or not patient:
+        raise InputError(
+            "There is nothing left to train.",
+            f"The run is at step {step} of {recipe.steps}" + ("." if patient else ", and nothing got better for long."),
+            "Export it, or start a longer run with --init-from.",
         )

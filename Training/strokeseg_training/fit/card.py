@@ -34,7 +34,7 @@ def card_fields(recipe: Recipe, origin: Mapping[str, Any]) -> dict[str, Any]:
         "network": recipe.network.name,
         "network_arguments": recipe.network.arguments,
         "strategy": card["strategy"],
-        **{key: card[key] for key in ("window", "overlap") if card[key] is not None},
+        **{key: card[key] for key in ("window", "overlap", "input_shape") if card.get(key) is not None},
         **_one_size(recipe),
         "classes": card["classes"],
         "decision": card["decision"],

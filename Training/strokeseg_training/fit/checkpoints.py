@@ -57,7 +57,7 @@ def save_checkpoint(run: Path, step: int, saved: Saved, card: Mapping[str, Any],
         ModelError: A weight is no finite number; earlier checkpoints stay.
     """
     snapshot = half_weights(saved.averaged)
-    folder = run / FOLDER / f"step-{step:08d}"
+    folder = folder_of(run, step)
     partial = folder.with_name(_PARTIAL + folder.name)
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -77,6 +77,11 @@ def save_checkpoint(run: Path, step: int, saved: Saved, card: Mapping[str, Any],
     except OSError as error:
         raise _cannot_write(run, error) from error
     return folder
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint after a step lies."""
+    return run / FOLDER / f"step-{step:08d}"
 
 
 def save_best(run: Path, averaged: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

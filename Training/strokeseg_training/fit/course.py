@@ -17,16 +17,19 @@ from torch import Tensor
 
 from strokeseg.errors import Cancelled, InputError, ModelError
 from strokeseg.events import Monitor, Progress
-from strokeseg_training.fit.checkpoints import Saved, save_best, save_checkpoint
+from strokeseg_training.fit.checkpoints import Saved, folder_of, save_best, save_checkpoint
 from strokeseg_training.fit.loader import Loader
 from strokeseg_training.fit.logs import Rows
 from strokeseg_training.fit.module import TrainingModule
+from strokeseg_training.fit.ranks import Ranks
 from strokeseg_training.fit.scores import Scores
 from strokeseg_training.fit.scoring import columns, means
 from strokeseg_training.fit.watch import Watch
 from strokeseg_training.recipe import Recipe
 
 _LINE_EVERY_SECONDS = 60.0
+# Of several processes' reasons to stop, the last of these counts.
+_REASONS = ("", "steps", "minutes", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Limits:
     Attributes:
         minutes: From the first step on; None: any.
         steps: Of the recipe, counted from its beginning; None: all.
+        memory_gb: The run is refused where it is expected to need more; None: than what is free.
     """
 
     minutes: float | None = None
     steps: int | None = None
+    memory_gb: float | None = None
 
 
 class Course(pl.Callback):
@@ -56,6 +61,7 @@ class Course(pl.Callback):
         state: Of the checkpoint from which it goes on; empty for a new run.
         began: How the run began, for the card; kept with the checkpoints.
         data: Hash of what is trained on, kept with the checkpoints.
+        ranks: The processes that train together; the first alone writes.
 
     Attributes:
         stopped_by: ``""`` for the end of the recipe, else ``patience``, ``minutes``, ``steps`` or ``cancelled``.
@@ -75,7 +81,9 @@ class Course(pl.Callback):
         state: Mapping[str, Any],
         began: Mapping[str, str],
         data: str,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self._recipe, self._run, self._loader = recipe, run, loader
         self._monitor, self._limits, self._card, self._validation = monitor, limits, card, validation
         self._state, self._began, self._data = state, began, data
@@ -84,7 +92,7 @@ class Course(pl.Callback):
         self.watch = Watch(recipe.validation, recipe.schedule, state)
         self.last_loss = math.nan
         # Since the last row; a checkpoint between two rows keeps them.
-        self._sums: dict[str, Tensor | float] = dict(state.get("sums", {}))
+        self._sums: dict[str, Tensor | float] = dict(self._own_sums(state))
         # As they were after the last whole step.
         self._whole_sums = dict(self._sums)
         self._sigterm = signal.getsignal(signal.SIGTERM)
@@ -102,9 +110,10 @@ class Course(pl.Callback):
         module.drops = self.watch.drops
         self._first_step = module.step
         terms = ["loss", *module.columns, "learning_rate", "seconds_per_step", "waiting_share"]
-        self._rows = Rows(self._run / "train.csv", terms, module.step)
+        written = self._run if self._ranks.first else None
+        self._rows = Rows(written and written / "train.csv", terms, module.step)
         classes = len(self._recipe.card.classes)
-        self._scores = Rows(self._run / "validation.csv", columns(classes), module.step)
+        self._scores = Rows(written and written / "validation.csv", columns(classes), module.step)
         self._start = self._row_start = self._line_start = time.perf_counter()
         self._row_waited = self._loader.waited
 
@@ -139,6 +148,9 @@ class Course(pl.Callback):
         module = _ours(pl_module)
         started = hasattr(self, "_first_step")
         if not isinstance(exception, Exception) or isinstance(exception, ModelError) or not started:
+            return
+        if self._ranks.world > 1:
+            # What the others summed up since the last row is not to be had any more.
             return
         module.batch_number -= module.batch_number % self._recipe.accumulation
         saved = self._state.get("batch_number", 0)
@@ -175,16 +187,17 @@ class Course(pl.Callback):
         """A row: means since the last one."""
         now, steps = time.perf_counter(), self._recipe.log_every
         number = self._sums.pop("batches")
-        found = {name: float(total) / float(number) for name, total in self._sums.items()}
+        found = self._ranks.mean({name: float(total) / float(number) for name, total in self._sums.items()})
         self.last_loss, self._sums = found["loss"], {}
         if not math.isfinite(self.last_loss):
-            raise ModelError(
+            diverged = ModelError(
                 "The training has diverged.",
                 f"Between the steps {module.step - steps} and {module.step} the loss became no finite number; terms: "
                 + ", ".join(f"{k} {v:.4g}" for k, v in found.items())
                 + ".",
                 "Go on from an earlier snapshot with --init-from and a smaller 'optimiser.lr', or with precision fp32.",
             )
+            raise self._ranks.said_once(diverged)
         elapsed = max(now - self._row_start, 1e-9)
         row = {
             **dict.fromkeys(module.columns, math.nan),
@@ -204,11 +217,12 @@ class Course(pl.Callback):
         # Patients are made in full precision: the context is the network's.
         self._validation.ready()
         with torch.inference_mode(), trainer.precision_plugin.val_step_context():
-            scores = self._validation.of(module, trainer.strategy.batch_to_device)
+            mine = self._validation.of(module, trainer.strategy.batch_to_device)
+        scores = self._ranks.joined(mine)
         found = means(scores)
         self._scores.add(module.step, found)
         _to_loggers(trainer, "validation", found, module.step)
-        if self.watch.see(found, module.step):
+        if self.watch.see(found, module.step) and self._ranks.first:
             save_best(self._run, module.averaged.state_dict(), self._card(module.step))
         module.drops = self.watch.drops
         self._monitor.log(
@@ -242,17 +256,23 @@ class Course(pl.Callback):
             return ""
         if self.watch.over:
             return "patience"
+        # All processes stop after the same step.
+        return _REASONS[self._ranks.largest(_REASONS.index(self._own_reason(step)))]
+
+    def _own_reason(self, step: int) -> str:
         try:
             self._monitor.check()
         except Cancelled:
             return "cancelled"
-        if self._limits.steps is not None and step >= self._limits.steps:
-            return "steps"
         if self._limits.minutes is not None and self.seconds >= self._limits.minutes * 60:
             return "minutes"
-        return ""
+        return "steps" if self._limits.steps is not None and step >= self._limits.steps else ""
 
     def _save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        sums = self._ranks.gather({name: float(total) for name, total in self._sums.items()})
+        self.checkpoint = folder_of(self._run, module.step)
+        if not self._ranks.first:
+            return
         state = {
             "step": module.step,
             "began": dict(self._began),
@@ -262,11 +282,29 @@ class Course(pl.Callback):
             "scaler": trainer.precision_plugin.state_dict(),
             "data": self._data,
             **self.watch.state(),
-            "sums": {name: float(total) for name, total in self._sums.items()},
+            "sums": sums[0],
         }
+        if self._ranks.world > 1:
+            state["sums_of_all"] = sums
         saved = Saved(module.network.state_dict(), module.averaged.state_dict(), state)
         keep = self._recipe.checkpoint.keep
-        self.checkpoint = save_checkpoint(self._run, module.step, saved, self._card(module.step), keep)
+        save_checkpoint(self._run, module.step, saved, self._card(module.step), keep)
+
+    def _own_sums(self, state: Mapping[str, Any]) -> Mapping[str, float]:
+        """Of this process, as they were saved.
+
+        Raises:
+            InputError: The run was saved by another number of processes.
+        """
+        saved: list[Mapping[str, float]] = state.get("sums_of_all", [state.get("sums", {})])
+        if state and len(saved) != self._ranks.world:
+            raise InputError(
+                "The run cannot go on with another number of processes.",
+                f"It was saved by {len(saved)}, this is one of {self._ranks.world}: a step would see other samples.",
+                f"Go on with as many processes (--devices times --num-nodes is {len(saved)}), or start a new run with "
+                "--init-from and --at-step.",
+            )
+        return saved[self._ranks.number] if state else {}
 
 
 def _ours(module: pl.LightningModule) -> TrainingModule:

@@ -12,13 +12,15 @@ class Rows:
     """A CSV file with a column ``step``.
 
     Args:
-        path: Created, or continued.
+        path: Created, or continued; None: nothing is written, for processes whose numbers another one writes.
         columns: Beside ``step``, in order.
         step: Rows of an earlier run beyond this step are taken away: the run comes there again.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
+    def __init__(self, path: Path | None, columns: Sequence[str], step: int) -> None:
         self._path, self._columns = path, ("step", *columns)
+        if path is None:
+            return
         kept: list[dict[str, str]] = []
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
@@ -33,6 +35,8 @@ class Rows:
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Append a row; every column must be given. Numbers keep enough digits to be read back exactly."""
+        if self._path is None:
+            return
         line = io.StringIO()
         csv.writer(line).writerow([step, *(repr(float(values[c])) for c in self._columns[1:])])
         with self._path.open("a", encoding="utf-8", newline="") as file:

@@ -25,7 +25,8 @@ def refuse_misfit(network: nn.Module, recipe: Recipe) -> None:
             f"It takes {form.in_channels} channels, 'preparation.channels' names {len(preparation.channels)}.",
             f"Set 'network.arguments.in_channels={len(preparation.channels)}', or correct the channels.",
         )
-    if preparation.multiple % form.multiple:
+    # Where the card names the only size, crops have that one, and volumes are run by windows of it.
+    if preparation.multiple % form.multiple and recipe.card.input_shape is None:
         raise InputError(
             _TITLE,
             f"Its input must be a multiple of {form.multiple} along each axis; crops are padded to multiples of "
@@ -35,6 +36,13 @@ def refuse_misfit(network: nn.Module, recipe: Recipe) -> None:
     _refuse_slices(recipe, slices=form.slices, multiple=form.multiple)
     if recipe.objective is not None:
         return
+    if not all(preparation.spacing_mm):
+        raise InputError(
+            _DATA,
+            "'preparation.spacing_mm' keeps the scan's own spacing along an axis, and 'loss' counts in ml of one size "
+            "of voxels.",
+            "Give an 'objective' in place of 'loss', or three spacings above 0.",
+        )
     if len(recipe.card.classes) > 1:
         raise InputError(
             _TITLE,

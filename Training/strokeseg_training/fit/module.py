@@ -61,7 +61,7 @@ class TrainingModule(pl.LightningModule):
             self.network = self.network.to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs know four axes only
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         spacing = recipe.preparation.spacing_mm
-        self._terms = [LossTerms(stage.loss, spacing) for stage in recipe.stages]
+        self._terms = [] if recipe.objective else [LossTerms(stage.loss, spacing) for stage in recipe.stages]
         self._objective = LabelLoss(recipe.objective) if recipe.objective else None
         terms = sorted({name for stage in recipe.stages for name in stage.loss.weights})
         self.columns = tuple(terms) if self._objective is None else self._objective.columns[1:]
@@ -109,7 +109,10 @@ class TrainingModule(pl.LightningModule):
 
     def terms(self, network: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of the loss of a step, the network's arithmetic as it is set, the loss in fp32."""
-        return self.loss(named(network, self._input(batch)), batch.target, step, auxiliary=network.training)
+        found = network(self._input(batch))
+        # In training, networks with deep supervision give more than their form names.
+        logits = found if isinstance(found, Mapping) else {"lesion": found}
+        return self.loss(logits, batch.target, step, auxiliary=network.training)
 
     def loss(
         self, logits: Mapping[str, Tensor], target: Target | Labels, step: int, *, auxiliary: bool

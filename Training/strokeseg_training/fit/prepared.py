@@ -1,31 +1,31 @@
-"""`PreparedSource`: prepared patients, whole or slice by slice, by number; and whether a set fits a recipe."""
+"""`PreparedSource`: prepared patients, whole, by slices or by patches, by number; and whether a set fits a recipe."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import Any
 
-from torch.utils.data import Dataset
-
 from strokeseg.errors import InputError
 from strokeseg_training.augment import Example
 from strokeseg_training.fit.sources import Order
 from strokeseg_training.prepare import PreparedSet, storage
-from strokeseg_training.prepare.batches import PreparedItem, SliceItems, VolumeItems
+from strokeseg_training.prepare.batches import SliceItems, VolumeItems
+from strokeseg_training.prepare.patches import PatchItems
 from strokeseg_training.prepare.recipe import data_recipe_of
 from strokeseg_training.recipe import Recipe
 
 LABELS = "labels"
+ENGINES_OVERLAP = 0.25
+"""Of windows, where a card says nothing."""
 
 
 class PreparedSource:
     """The training side of a prepared set, passed through again and again in a new order each time.
 
-    Patches of volumes would be a third kind of items beside slices and whole volumes.
-
     Args:
         folder: That ``strokeseg-train prepare`` wrote.
-        recipe: Says what a sample is: a slice where it has `datasets.slices`, else a patient.
+        recipe: Says what a sample is: a slice where it has `datasets.slices`, a patch where it has `datasets.patches`,
+            else a patient.
 
     Raises:
         InputError: There is no such set.
@@ -39,9 +39,15 @@ class PreparedSource:
         return len(self._items)
 
     @cached_property
-    def _items(self) -> SliceItems | VolumeItems:
-        slices = self._recipe.datasets.slices if self._recipe.datasets else None
-        return VolumeItems(self.set, "train") if slices is None else SliceItems(self.set, "train", slices)
+    def _items(self) -> SliceItems | PatchItems | VolumeItems:
+        data, card = self._recipe.datasets, self._recipe.card
+        if data is not None and data.slices is not None:
+            return SliceItems(self.set, "train", data.slices)
+        if data is not None and data.patches is not None:
+            overlap = ENGINES_OVERLAP if card.overlap is None else card.overlap
+            multiple = self._recipe.preparation.multiple
+            return PatchItems(self.set, "train", data.patches, self._recipe.seed, overlap=overlap, multiple=multiple)
+        return VolumeItems(self.set, "train")
 
     @cached_property
     def _order(self) -> Order:
@@ -53,13 +59,14 @@ class PreparedSource:
         Raises:
             InputError: A file of its patient is missing or damaged.
         """
-        items: Dataset[PreparedItem] = self._items
-        item = items[self._order.place(number)]
+        items, place = self._items, self._order.place(number)
+        item = items.at(place, number) if isinstance(items, PatchItems) else items[place]
         patient = self.set.patients[item.patient]
         x, y, z = (float(s) for s in patient.grid.spacing_mm)
-        plane = f", slice {item.plane}" if item.plane >= 0 else ""
+        part = f", slice {item.plane}" if item.plane >= 0 else ""
+        part = f", patch of sample {number}" if isinstance(items, PatchItems) else part
         maps = {LABELS: item.labels, "brain": item.brain}
-        return Example(patient.id + plane, self.set.channels, item.channels, maps, (x, y, z))
+        return Example(patient.id + part, self.set.channels, item.channels, maps, (x, y, z))
 
     def about(self) -> dict[str, Any]:
         """What a model card says: hashes and marks of images, no paths and no names."""

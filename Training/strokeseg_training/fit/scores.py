@@ -19,6 +19,7 @@ from strokeseg_training.augment import Example
 from strokeseg_training.fit.batches import Batch, Prepare, validation_batches
 from strokeseg_training.fit.module import TrainingModule
 from strokeseg_training.fit.prepared import LABELS, PreparedSource
+from strokeseg_training.fit.ranks import Ranks
 from strokeseg_training.fit.scoring import Score, score, score_classes
 from strokeseg_training.fit.sources import CountedSource, Sources
 from strokeseg_training.recipe import Recipe
@@ -33,11 +34,22 @@ class Scores(Protocol):
         """Make the patients, in full precision; the first call takes time."""
 
     def of(self, module: TrainingModule, moved: Callable[[Any], Any]) -> list[Score]:
-        """The score of each patient by the averaged weights; `moved` brings a batch to the module's device."""
+        """The score of each of this process's patients by the averaged weights.
+
+        Args:
+            module: With the weights.
+            moved: Brings a batch to the module's device.
+        """
 
 
-def open_scores(recipe: Recipe, sources: Sources, device: torch.device) -> Scores | None:
+def open_scores(recipe: Recipe, sources: Sources, device: torch.device, ranks: Ranks | None = None) -> Scores | None:
     """What the recipe says; None: nothing.
+
+    Args:
+        recipe: The run.
+        sources: Open what it names.
+        device: On which patients are made.
+        ranks: Each patient is scored by one of these processes.
 
     Raises:
         InputError: It names what is not there.
@@ -53,7 +65,7 @@ def open_scores(recipe: Recipe, sources: Sources, device: torch.device) -> Score
                 "'validation.side' is a side of the prepared set with which the recipe trains, and it names none.",
                 "Give 'data.prepared', or another source in 'validation'.",
             )
-        return PreparedScores(sources.prepared(folder, recipe), recipe)
+        return PreparedScores(sources.prepared(folder, recipe), recipe, ranks)
     source = sources.validation(recipe, device)
     if source is not None and recipe.objective is not None:
         raise InputError(
@@ -61,7 +73,7 @@ def open_scores(recipe: Recipe, sources: Sources, device: torch.device) -> Score
             "With an 'objective', runs are scored on prepared patients.",
             "Set 'validation.side=val', or 'validation.every=0'.",
         )
-    return None if source is None else SyntheticScores(recipe, source)
+    return None if source is None else SyntheticScores(recipe, source, ranks)
 
 
 class SyntheticScores:
@@ -70,17 +82,19 @@ class SyntheticScores:
     Args:
         recipe: The run.
         source: Of the patients.
+        ranks: See `open_scores`.
     """
 
-    def __init__(self, recipe: Recipe, source: CountedSource) -> None:
-        self._recipe, self._source = recipe, source
+    def __init__(self, recipe: Recipe, source: CountedSource, ranks: Ranks | None = None) -> None:
+        self._recipe, self._source, self._ranks = recipe, source, ranks or Ranks()
         self._kept: list[Batch] = []
 
     def ready(self) -> None:
         """Make the patients, once; their channels as half floats, for room."""
         if not self._kept:
+            mine = self._ranks.mine(len(self._source))
             # On the CPU: 64 patients would take a part of a GPU that the training needs.
-            self._kept = [_on_cpu(batch) for batch in validation_batches(self._recipe, self._source)]
+            self._kept = [_on_cpu(batch) for batch in validation_batches(self._recipe, self._source, mine)]
 
     def of(self, module: TrainingModule, moved: Callable[[Any], Any]) -> list[Score]:
         """The score of each patient."""
@@ -100,15 +114,16 @@ class PreparedScores:
     Args:
         source: Of the set.
         recipe: The run.
+        ranks: See `open_scores`.
 
     Raises:
         InputError: Nobody is on the side.
     """
 
-    def __init__(self, source: PreparedSource, recipe: Recipe) -> None:
+    def __init__(self, source: PreparedSource, recipe: Recipe, ranks: Ranks | None = None) -> None:
         side = recipe.validation.side or "val"
         self._set, self._recipe = source.set, recipe
-        self._patients = self._set.side(side)
+        self._patients, self._ranks = self._set.side(side), ranks or Ranks()
         self._prepare = Prepare(recipe)
         if not self._patients:
             raise InputError(
@@ -122,7 +137,9 @@ class PreparedScores:
 
     def of(self, module: TrainingModule, moved: Callable[[Any], Any]) -> list[Score]:
         """The score of each patient."""
-        return [self._score(number, _Averaged(module, self._recipe.precision), moved) for number in self._patients]
+        network = _Averaged(module, self._recipe.precision)
+        mine = self._ranks.mine(len(self._patients))
+        return [self._score(self._patients[n], network, moved) for n in mine]
 
     def _score(self, number: int, network: _Averaged, moved: Callable[[Any], Any]) -> Score:
         volume, patient = self._set.volume(number), self._set.patients[number]

@@ -13,12 +13,14 @@ from strokeseg.errors import DependencyError, InputError, MemoryLimitError, Stro
 from strokeseg_training.recipe import Recipe
 
 
-def choose_device(name: str, recipe: Recipe) -> torch.device:
-    """The device of a run.
+def choose_device(name: str, recipe: Recipe, here: int = 1, local: int = 0) -> torch.device:
+    """The device of a process.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         recipe: Says the precision.
+        here: Processes on this machine.
+        local: Number of this one among them.
 
     Raises:
         DependencyError: It is not there.
@@ -38,7 +40,14 @@ def choose_device(name: str, recipe: Recipe) -> torch.device:
             f"'fp16' is for NVIDIA's GPUs; this run is on '{kind}'.",
             "Use --set precision=bf16 or fp32.",
         )
-    return torch.device("cuda:0" if kind == "cuda" else kind)
+    count = {"cpu": here, "cuda": torch.cuda.device_count() if kind == "cuda" else 0, "mps": 1}[kind]
+    if here > count:
+        raise DependencyError(
+            "There are not as many devices as were asked for.",
+            f"--devices is {here}; PyTorch finds {count} of the kind '{kind}' here.",
+            f"Use --devices {count}, or --device cpu, where every process takes 'threads' of the processor.",
+        )
+    return torch.device(f"cuda:{local}" if kind == "cuda" else kind)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from strokeseg.events import Monitor
 from strokeseg.models import ModelCard
 from strokeseg.prepare import prepare
 from strokeseg.volume import Grid
-from strokeseg_training.prepare.labels import move_labels
+from strokeseg_training.prepare.align import align
+from strokeseg_training.prepare.align_picture import draw_alignment
 from strokeseg_training.prepare.reading import PatientVolumes
 from strokeseg_training.recipe_data import Axis, Datasets
 
@@ -32,6 +33,7 @@ class PatientArrays:
         brain: uint8 (x, y, z), 1 in the brain.
         grid: Of all of them, axes closest to right, front and top.
         facts: Counts and notes, JSON data.
+        picture: PNG of the patient before and after the alignment, where it was asked for.
     """
 
     channels: NDArray[Any]
@@ -39,9 +41,12 @@ class PatientArrays:
     brain: NDArray[np.uint8]
     grid: Grid
     facts: dict[str, Any]
+    picture: bytes | None = None
 
 
-def make_arrays(volumes: PatientVolumes, card: ModelCard, data: Datasets, monitor: Monitor) -> PatientArrays:
+def make_arrays(
+    volumes: PatientVolumes, card: ModelCard, data: Datasets, monitor: Monitor, *, picture: bool = False
+) -> PatientArrays:
     """Prepare a patient as the engine does before it runs the model.
 
     Args:
@@ -49,6 +54,7 @@ def make_arrays(volumes: PatientVolumes, card: ModelCard, data: Datasets, monito
         card: Of the recipe.
         data: Classes and the type of the channels.
         monitor: Asked for a cancellation.
+        picture: Draw one.
 
     Raises:
         InputError: The engine refuses the patient, or a channel does not fit the type.
@@ -60,12 +66,11 @@ def make_arrays(volumes: PatientVolumes, card: ModelCard, data: Datasets, monito
         return False
 
     inner = Monitor(cancelled=cancelled)
-    prepared = prepare(volumes.case, card, inner)
-    grid = prepared.model_grid.grid
-    brain = (prepared.model_grid.forward(prepared.brain.mask) >= 0.5).astype(np.uint8)
-    moved = move_labels(volumes.labels, volumes.grid, grid)
+    prepared = prepare(volumes.case, card, inner, register=data.registration)
+    aligned = align(prepared, volumes.labels, data.frame)
+    grid, brain, moved = aligned.grid, aligned.brain, aligned.labels
     with np.errstate(over="ignore"):
-        channels = prepared.channels.astype(data.dtype)
+        channels = aligned.channels.astype(data.dtype)
     if not np.isfinite(channels).all():
         bad = [n for n, c in zip(card.preparation.channels, channels, strict=True) if not np.isfinite(c).all()]
         raise InputError(
@@ -74,6 +79,8 @@ def make_arrays(volumes: PatientVolumes, card: ModelCard, data: Datasets, monito
             "Use --set datasets.dtype=float32, or look at the patient's images.",
         )
     notes = [*volumes.notes, *(w.message for w in inner.warnings)]
+    if data.registration:
+        notes += prepared.corrected.assumptions
     if moved.lost:
         notes.append(f"{moved.lost} lesions lie outside of the model's grid.")
     facts = {
@@ -86,7 +93,10 @@ def make_arrays(volumes: PatientVolumes, card: ModelCard, data: Datasets, monito
         "planes": {axis: _planes(brain, moved.labels, number) for axis, number in AXES.items()},
         "notes": notes,
     }
-    return PatientArrays(channels, moved.labels, brain, grid, facts)
+    drawn = None
+    if picture:
+        drawn = draw_alignment(volumes.case.name, volumes.case.volumes, volumes.labels, prepared, aligned)
+    return PatientArrays(channels, moved.labels, brain, grid, facts, drawn)
 
 
 def _classes(volumes: PatientVolumes, labels: NDArray[np.uint8], data: Datasets) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Prepared patients as PyTorch data sets: slice by slice, or whole. Patches of volumes belong beside them.
+"""Prepared patients as PyTorch data sets: slice by slice, or whole; `patches` has patches of volumes.
 
 Everything is a function of the item's number: order, augmentation and batches are the trainer's.
 """
@@ -30,7 +30,7 @@ class PreparedItem(NamedTuple):
         labels: uint8 (x, y, z) or (u, v, 1).
         brain: bool, likewise.
         patient: Number in the set.
-        plane: Of a slice, along its axis in the prepared volume; -1 for a volume.
+        plane: Of a slice, along its axis in the prepared volume; -1 for a volume or a patch.
     """
 
     channels: Tensor
@@ -57,7 +57,7 @@ class VolumeItems(Dataset[PreparedItem]):
     def __getitem__(self, index: int) -> PreparedItem:
         """One patient."""
         number = self.numbers[index]
-        return _item(self.prepared.volume(number), number, -1)
+        return as_item(self.prepared.volume(number), number, -1)
 
 
 class SliceItems(Dataset[PreparedItem]):
@@ -102,10 +102,11 @@ class SliceItems(Dataset[PreparedItem]):
             pixel = [s for axis, s in enumerate(spacing) if axis != AXES[self.slices.axis]]
             fit = _cropped if self.slices.fit == "crop" else _resized
             flat = fit(flat, self.slices.size, pixel)
-        return _item(PreparedVolume(*(array[..., None] for array in flat)), number, plane)
+        return as_item(PreparedVolume(*(array[..., None] for array in flat)), number, plane)
 
 
-def _item(volume: PreparedVolume, patient: int, plane: int) -> PreparedItem:
+def as_item(volume: PreparedVolume, patient: int, plane: int) -> PreparedItem:
+    """Arrays of any part of a patient as tensors."""
     return PreparedItem(
         torch.from_numpy(np.ascontiguousarray(volume.channels, dtype=np.float32)),
         torch.from_numpy(np.array(volume.labels, order="C")),

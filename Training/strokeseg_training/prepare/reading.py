@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,6 +104,21 @@ def source_hashes(patient: Patient, folder: Path) -> dict[str, dict[str, str]]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         found[name] = {"file": path.relative_to(folder).as_posix(), "sha256": digest}
     return found
+
+
+def copies(images: Iterable[tuple[Patient, str]]) -> list[Problem]:
+    """The same image under two persons' names: on two sides of a split, it would be a leak.
+
+    Args:
+        images: Patients, each with the SHA-256 of the image that stands for them.
+    """
+    first: dict[str, Patient] = {}
+    problems = []
+    for patient, sha256 in images:
+        same = first.setdefault(sha256, patient)
+        if same.person != patient.person:
+            problems.append(Problem(patient.id, f"His image is the same file as that of '{same.id}'."))
+    return problems
 
 
 def _mask_files(patient: Patient) -> Iterator[tuple[str, Path]]:

@@ -45,7 +45,8 @@ class DataRecipe(Recipe):
     @property
     def preparation_facts(self) -> dict[str, Any]:
         """Everything that decides about a patient's arrays; a set whose facts differ was prepared in another way."""
-        data = self.datasets.model_dump(mode="json", include={"layout", "images", "classes", "not_numbers", "dtype"})
+        own = {"layout", "images", "classes", "not_numbers", "dtype", "registration", "frame"}
+        data = self.datasets.model_dump(mode="json", include=own)
         facts = {
             "strokeseg": strokeseg.__version__,
             "preparation": self.preparation.model_dump(mode="json"),

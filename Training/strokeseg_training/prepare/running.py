@@ -24,7 +24,7 @@ from strokeseg_training.datasets import (
 )
 from strokeseg_training.prepare import storage
 from strokeseg_training.prepare.arrays import make_arrays
-from strokeseg_training.prepare.reading import read_patient, source_hashes
+from strokeseg_training.prepare.reading import copies, read_patient, source_hashes
 from strokeseg_training.prepare.recipe import DataRecipe
 from strokeseg_training.prepare.statistics import Row, count, to_csv
 
@@ -59,6 +59,7 @@ def prepare_data_set(
     *,
     leave_out: Sequence[str] = (),
     command: Sequence[str] = _COMMAND,
+    pictures: bool = False,
     monitor: Monitor | None = None,
 ) -> PreparedData:
     """Check all patients, then prepare those that are not there yet, split them, and count.
@@ -69,6 +70,7 @@ def prepare_data_set(
         out: Folder of the prepared set: new, or one that is to be continued.
         leave_out: Ids or persons that are not wanted.
         command: What the user typed, for advice on how to go on.
+        pictures: Draw every patient that is prepared before and after the alignment.
         monitor: Told about every patient; a cancellation is noticed between patients, finished ones stay.
 
     Raises:
@@ -86,7 +88,7 @@ def prepare_data_set(
         monitor.warn("files_of_nobody", note)
     try:
         storage.open_place(place, recipe.preparation_facts)
-        run = _Run(recipe, source, place, found, monitor)
+        run = _Run(recipe, source, place, found, monitor, pictures=pictures)
         run.check(command)
         written = run.prepare(command)
         return run.finish(leave_out, written)
@@ -101,7 +103,10 @@ def prepare_data_set(
 class _Run:
     """One call: what was found, and what is known of it so far."""
 
-    def __init__(self, recipe: DataRecipe, source: Path, place: Path, found: Found, monitor: Monitor) -> None:
+    def __init__(
+        self, recipe: DataRecipe, source: Path, place: Path, found: Found, monitor: Monitor, *, pictures: bool
+    ) -> None:
+        self._pictures = pictures
         self._recipe, self._source, self._place, self._found, self._monitor = recipe, source, place, found, monitor
         self._card = recipe.model_card
         self._entries: dict[str, dict[str, Any]] = {}
@@ -115,7 +120,8 @@ class _Run:
             for number, patient in enumerate(patients):
                 self._monitor.progress(number, len(patients), patient.id)
                 self._check(patient)
-        self._problems += self._copies()
+        role = self._recipe.card.reference_role
+        self._problems += copies((p, self._sources[p.id][role]["sha256"]) for p in patients if p.id in self._sources)
         self._refuse(command)
 
     def _check(self, patient: Patient) -> None:
@@ -131,16 +137,6 @@ class _Run:
             self._problems += [Problem(patient.id, text, serious=False) for text in entry["said"]]
         else:
             self._problems += read_patient(patient, self._recipe.datasets, self._recipe.card.reference_role)[1]
-
-    def _copies(self) -> list[Problem]:
-        """The same image under two persons' names: on two sides of a split, it would be a leak."""
-        first: dict[str, str] = {}
-        problems = []
-        for patient, sources in sorted(self._sources.items()):
-            other = first.setdefault(sources[self._recipe.card.reference_role]["sha256"], patient)
-            if self._found.persons[other] != self._found.persons[patient]:
-                problems.append(Problem(patient, f"Its image is the same file as that of '{other}'."))
-        return problems
 
     def prepare(self, command: Sequence[str]) -> int:
         """Make what is missing; returns how many patients that were."""
@@ -162,7 +158,9 @@ class _Run:
         volumes, problems = read_patient(patient, self._recipe.datasets, self._recipe.card.reference_role)
         if volumes is None:
             raise InputError("The files changed.", " ".join(p.text for p in problems), "Start again.")
-        arrays = make_arrays(volumes, self._card, self._recipe.datasets, self._monitor)
+        arrays = make_arrays(volumes, self._card, self._recipe.datasets, self._monitor, picture=self._pictures)
+        if arrays.picture is not None:
+            storage.write_picture(self._place, patient.id, arrays.picture)
         about = {
             "id": patient.id,
             "sources": self._sources[patient.id],

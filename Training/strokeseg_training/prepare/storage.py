@@ -5,6 +5,7 @@ OUT/patients/ID/channels.npy     (C, x, y, z), the slices of z one after the oth
 OUT/patients/ID/labels.npy       (x, y, z), likewise
 OUT/patients/ID/brain.npy        (x, y, z), likewise
 OUT/patients/ID/patient.json     hashes of these files and of the patient's own, and counts
+OUT/pictures/ID.png              where they were asked for: a patient before and after the alignment
 OUT/split.json, statistics.json, statistics.csv
 OUT/manifest.json                written last: a set without it is not complete
 """
@@ -31,10 +32,11 @@ SPLIT = "split.json"
 STATISTICS = "statistics.json"
 STATISTICS_TABLE = "statistics.csv"
 PATIENTS = "patients"
+PICTURES = "pictures"
 PATIENT = "patient.json"
 ARRAYS = ("channels", "labels", "brain")
-_PARTIAL = ".partial-"
-_OWN = {MANIFEST, PREPARATION, SPLIT, STATISTICS, STATISTICS_TABLE, PATIENTS}
+PARTIAL = ".partial-"
+_OWN = {MANIFEST, PREPARATION, SPLIT, STATISTICS, STATISTICS_TABLE, PATIENTS, PICTURES}
 
 
 def open_place(out: Path, facts: Mapping[str, Any]) -> None:
@@ -50,25 +52,41 @@ def open_place(out: Path, facts: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise _refused(out, "It is a file.")
     strange = (
-        [p.name for p in out.iterdir() if p.name not in _OWN and not p.name.startswith(_PARTIAL)]
-        if out.is_dir()
-        else []
+        [p.name for p in out.iterdir() if p.name not in _OWN and not p.name.startswith(PARTIAL)] if out.is_dir() else []
     )
     if strange:
         raise _refused(out, f"It holds other things: '{sorted(strange)[0]}'.")
-    path = out / PREPARATION
+    claim(
+        out,
+        PREPARATION,
+        facts,
+        f"The folder '{out.name}' was prepared in another way.",
+        "Give another folder to --out: patients of one set are prepared alike.",
+    )
+
+
+def claim(out: Path, name: str, facts: Mapping[str, Any], title: str, next_step: str) -> None:
+    """Make a folder of patients that holds its own facts, or see that it was made by the same ones, and tidy it.
+
+    Args:
+        out: The folder.
+        name: Of the file with the facts in it.
+        facts: JSON data.
+        title: Of the error, where it was made by other facts.
+        next_step: Of that error.
+
+    Raises:
+        InputError: It was made by other facts; says which.
+    """
+    path = out / name
     if path.is_file():
         there = read_json(path)
         differs = sorted(k for k in {*there, *facts} if there.get(k) != facts.get(k))
         if differs:
-            raise InputError(
-                f"The folder '{out.name}' was prepared in another way.",
-                "; ".join(f"'{k}' is {_short(there.get(k))} there and {_short(facts.get(k))} now" for k in differs)
-                + ".",
-                "Give another folder to --out: patients of one set are prepared alike.",
-            )
+            seen = (f"'{k}' is {_short(there.get(k))} there and {_short(facts.get(k))} now" for k in differs)
+            raise InputError(title, "; ".join(seen) + ".", next_step)
     (out / PATIENTS).mkdir(parents=True, exist_ok=True)
-    for left in (*out.glob(f"{_PARTIAL}*"), *(out / PATIENTS).glob(f"{_PARTIAL}*")):
+    for left in (*out.glob(f"{PARTIAL}*"), *(out / PATIENTS).glob(f"{PARTIAL}*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if not path.is_file():
         write_text(path, to_json(dict(facts)))
@@ -101,7 +119,7 @@ def store(out: Path, name: str, arrays: PatientArrays, about: Mapping[str, Any])
         The content of `patient.json`.
     """
     place = out / PATIENTS / name
-    partial = place.with_name(f"{_PARTIAL}{name}")
+    partial = place.with_name(f"{PARTIAL}{name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
@@ -115,6 +133,15 @@ def store(out: Path, name: str, arrays: PatientArrays, about: Mapping[str, Any])
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
     return entry
+
+
+def write_picture(out: Path, name: str, png: bytes) -> None:
+    """Write a patient's picture, whole or not at all."""
+    folder = out / PICTURES
+    folder.mkdir(exist_ok=True)
+    partial = out / f"{PARTIAL}{name}.png"
+    partial.write_bytes(png)
+    partial.replace(folder / f"{name}.png")
 
 
 def file_sha256(path: Path, *, sync: bool = False) -> str:
@@ -133,7 +160,7 @@ def to_json(data: Any) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f"{_PARTIAL}{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)
 

@@ -47,6 +47,7 @@ _OF_NETWORK = {
     "atlas-resunet": "atlas",
     "attention-unet-3d": "attention-unet-3d",
     "mscs-net": "mscs-net",
+    "segformer3d": "strokeformer",
 }
 NAMES = tuple(dict.fromkeys(_OF_NETWORK.values()))
 
@@ -67,6 +68,7 @@ def writers_of(names: Sequence[str], network: str) -> dict[str, Writer]:
         attention_unet,
         lesion_net,
         mscs_net,
+        strokeformer,
     )
 
     writers: dict[str, Writer] = {
@@ -74,6 +76,7 @@ def writers_of(names: Sequence[str], network: str) -> dict[str, Writer]:
         "atlas": atlas.write,
         "attention-unet-3d": attention_unet.write,
         "mscs-net": mscs_net.write,
+        "strokeformer": strokeformer.write,
     }
     wanted = list(names) or ([_OF_NETWORK[network]] if network in _OF_NETWORK else [])
     for name in wanted:

@@ -6,17 +6,14 @@ many have not, and what was drawn in them. Background is no class, and an empty 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from strokeseg_training.evaluate import charts
 from strokeseg_training.evaluate.published import Work
-from strokeseg_training.evaluate.tables import HASHES, to_csv
+from strokeseg_training.evaluate.tables import model_rows, models_csv
 from strokeseg_training.prepare.storage import write_text
-
-_COLUMNS = ("model", "loss", "class", "patients_with_class", "dice", "dice_low", "dice_high", "dice_median",
-            "lesion_f1", "patients_without_class", "false_positive_ml_without_class", *HASHES)  # fmt: skip
 
 
 def write(work: Work) -> list[Path]:
@@ -25,9 +22,9 @@ def write(work: Work) -> list[Path]:
     Raises:
         OSError: One cannot be written.
     """
-    rows = [row for evaluation in work.evaluations for row in _rows(evaluation)]
+    rows = [row for evaluation in work.evaluations for row in model_rows(evaluation)]
     table, page = work.folder / "results_table.csv", work.folder / "results_table.md"
-    write_text(table, to_csv(_COLUMNS, [["" if r[c] is None else r[c] for c in _COLUMNS] for r in rows]))
+    write_text(table, models_csv(work.evaluations))
     write_text(page, "\n".join(_by_loss(rows)) + "\n")
     written = [table, page]
     if work.run is not None:
@@ -43,28 +40,6 @@ def write(work: Work) -> list[Path]:
             figure = charts.curves(lines, label, title=title)
             written.append(charts.save(figure, work.folder / f"{column}_curve.png", work.results.note))
     return written
-
-
-def _rows(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    about = evaluation["about"]
-    for name, table in evaluation["tables"].items():
-        ill, well = table["lesion_positive"], table["reference_empty"]
-        dice = ill["statistics"]["dice"]
-        low, high = dice["mean_interval"] or (None, None)
-        yield {
-            "model": about["model"],
-            "loss": evaluation["loss"],
-            "class": name,
-            "patients_with_class": ill["patients"],
-            "dice": dice["mean"],
-            "dice_low": low,
-            "dice_high": high,
-            "dice_median": dice["median"],
-            "lesion_f1": ill["statistics"]["lesion_f1"]["mean"],
-            "patients_without_class": well["patients"],
-            "false_positive_ml_without_class": well["statistics"]["false_positive_ml"]["mean"],
-            **{h: about[h] for h in HASHES},
-        }
 
 
 def _by_loss(rows: list[dict[str, Any]]) -> Iterator[str]:

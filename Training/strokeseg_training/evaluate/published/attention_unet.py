@@ -21,7 +21,8 @@ from strokeseg_training.prepare.storage import to_json, write_text
 
 _KEYS = {"dice_score": "dice", "iou_score": "iou", "sensitivity": "sensitivity", "specificity": "specificity",
          "precision": "precision"}  # fmt: skip
-_TERMS = ("tversky", "boundary")
+# What the original calls the terms of its loss, and what a log does.
+_TERMS = {"loss": "loss", "tversky": "focal_tversky", "boundary": "boundary", "dice": "dice"}
 
 
 def write(work: Work) -> list[Path]:
@@ -97,7 +98,10 @@ def _row(number: int, record: Record) -> dict[str, Any]:
 
 
 def training_history(run: TrainingRun, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """The content of ``complete_training_history.json``; null for what the log does not hold."""
+    """The content of ``complete_training_history.json``; null for what the log does not hold.
+
+    The original's times of day are left out: the same run gives the same file.
+    """
     epochs = run.epochs
     scores = [(e.validation["dice"], e.number) for e in epochs if not math.isnan(e.validation.get("dice", math.nan))]
     return {
@@ -118,13 +122,12 @@ def _epoch(epoch: Epoch, before: Epoch | None) -> dict[str, Any]:
             return None
         return _value(getattr(epoch, side).get(name, math.nan) - getattr(before, side).get(name, math.nan))
 
-    names = ("loss", *_TERMS, "dice")
     per_step = epoch.train.get("seconds_per_step", math.nan)
     return {
         "epoch": epoch.number,
         "step": epoch.step,
-        **{f"train_{n}": value(epoch.train, n) for n in names},
-        **{f"val_{n}": value(epoch.validation, n) for n in names},
+        **{f"train_{name}": value(epoch.train, column) for name, column in _TERMS.items()},
+        **{f"val_{name}": value(epoch.validation, column) for name, column in _TERMS.items()},
         "learning_rate": value(epoch.train, "learning_rate"),
         "epoch_time": _value(per_step * (epoch.step - (before.step if before else 0))),
         "val_dice_change": change("validation", "dice"),

@@ -43,8 +43,9 @@ def write(work: Work) -> list[Path]:
     write_text(table, to_csv(columns, rows))
     write_text(means, to_json(_means(work)))
     written = [table, means]
-    if work.run is not None:
-        written.append(charts.save(_curves(work.run), work.folder / "training_curves.png", results.note))
+    curves = None if work.run is None else _curves(work.run)
+    if curves is not None:
+        written.append(charts.save(curves, work.folder / "training_curves.png", results.note))
     return written
 
 
@@ -54,22 +55,26 @@ def _means(work: Work) -> dict[str, Any]:
     return {"about": work.results.about, "lesion_positive": {name: statistics[key] for name, key in _FIGURES.items()}}
 
 
-def _curves(run: TrainingRun) -> Figure:
-    figure = Figure(figsize=(14.0, 3.2), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
+def _curves(run: TrainingRun) -> Figure | None:
+    """A view for each figure that the log holds; None where it holds none."""
+    views = {}
+    for title, names in _CURVES.items():
         lines = {
             name: (columns["step"], columns[key])
             for name, columns in (("training", run.train), ("validation", run.validation))
             for key in names
             if key in columns
         }
+        if lines:
+            views[title] = lines
+    if not views:
+        return None
+    figure = Figure(figsize=(max(2.8 * len(views), 4.2), 3.2), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True):
         charts.draw_lines(axes, lines)
         axes.set(title=title, xlabel="step", ylim=(0, 1))
-        if not lines:
-            axes.text(0.5, 0.5, "not in the log", transform=axes.transAxes, ha="center", fontsize=9)
-        else:
-            axes.legend(fontsize=8, frameon=False)
-            axes.grid(visible=True, linewidth=0.4, alpha=0.5)
+        axes.legend(fontsize=8, frameon=False)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.5)
     return figure
 
 

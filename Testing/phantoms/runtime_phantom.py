@@ -3,7 +3,6 @@
 import hashlib
 import json
 from functools import cache
-from importlib import util
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,10 +83,8 @@ def batch(shape=(1, 2, 16, 12, 10), seed=0):
 @cache
 def _exported(tissue: bool) -> dict[str, bytes]:
     """The files of a residual U-Net with random weights, made by the export itself; once, it takes a second."""
-    path = Path(__file__).parents[1] / "phantoms" / "tiny_model.py"
-    spec = util.spec_from_file_location("strokeseg_tiny_model", path)
-    tiny_model = util.module_from_spec(spec)
-    spec.loader.exec_module(tiny_model)
+    import tiny_model
+
     with TemporaryDirectory() as place:
         folder = Path(place) / "tiny"
         tiny_model.make_tiny_model(folder, channels=(4, 8), tissue=tissue)

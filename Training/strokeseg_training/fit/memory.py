@@ -1,0 +1,206 @@
+"""What a run will take of memory, known before it starts: a step played through without numbers.
+
+Tensors on PyTorch's device ``meta`` have a shape and no values. A step with them takes a moment and no memory, and
+shows what is alive at a time: gradient checkpointing, several outputs and odd sizes are seen as they are. What it does
+not show are the workspaces of single operators and, in mixed precision, what is kept in fp32 all the same;
+`Testing/benchmarks/training_memory.py` compares it with what runs took.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from strokeseg.errors import MemoryLimitError, StrokeSegError
+from strokeseg.networks import build
+from strokeseg_training.recipe import Recipe
+
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a process needs.
+
+    Attributes:
+        weights: Of the network, fp32.
+        optimiser: Two numbers a weight.
+        averaged: The averaged weights.
+        step: Most that is alive at a time within a step: inner maps, gradients, and weights in half precision.
+    """
+
+    weights: int
+    optimiser: int
+    averaged: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.optimiser + self.averaged + self.step
+
+    def words(self) -> str:
+        """For people."""
+        kept = self.weights + self.optimiser + self.averaged
+        return (
+            f"{_gb(self.total)} ({_gb(kept)} for weights, averaged weights and optimiser, {_gb(self.step)} for inner "
+            "maps and gradients)"
+        )
+
+
+def estimate(recipe: Recipe, shape: Sequence[int]) -> Need | None:
+    """What a step of a recipe needs; None where the network cannot be played through without numbers.
+
+    Args:
+        recipe: Says network, precision and optimiser.
+        shape: Of a batch, (N, C, x, y, z).
+    """
+    try:
+        # Random numbers are the training's own.
+        with torch.random.fork_rng(devices=[]):
+            network = _without_numbers(recipe)
+            kept = sum(t.nbytes for t in [*network.parameters(), *network.buffers()])
+            trained = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+            step = _largest(network, shape, torch.float32 if recipe.precision == "fp32" else torch.bfloat16)
+    except (NotImplementedError, RuntimeError, StrokeSegError):
+        # What is wrong with the recipe, the training itself says.
+        return None
+    # Gradients are of the weights' precision whatever the network computes in.
+    gradients = 0 if recipe.precision == "fp32" else trained // 2
+    return Need(kept, 2 * trained, kept, step + gradients)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What is free on a device now; of other GPUs than NVIDIA's, which share it, that of the machine."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def refuse_too_much(recipe: Recipe, shape: Sequence[int], limit: int, processes: int = 1) -> str:
+    """Say what a run will take, or that it does not fit, and what to change.
+
+    Args:
+        recipe: The run.
+        shape: Of its first batch, (N, C, x, y, z); later ones may be larger.
+        limit: Bytes that may be taken.
+        processes: How many share them.
+
+    Returns:
+        A sentence; ``""`` where nothing is known.
+
+    Raises:
+        MemoryLimitError: It would not fit; names changes with which it would.
+    """
+    need = estimate(recipe, shape)
+    if need is None:
+        return ""
+    share = limit // processes
+    size = "x".join(map(str, shape))
+    if need.total <= share:
+        return f"Memory: a step with a batch of {size} needs about {need.words()}; {_gb(share)} may be taken."
+    of_each = f" for each of {processes} processes" if processes > 1 else ""
+    fitting = []
+    for settings, batch, other in _changes(recipe, shape):
+        then = estimate(other, (batch, *shape[1:]))
+        if then is not None and then.total <= share:
+            fitting.append(f"{settings} (about {_gb(then.total)})")
+    raise MemoryLimitError(
+        "The training would not fit into the memory.",
+        f"A step with a batch of {size} needs about {need.words()}; there are {_gb(share)}{of_each}.",
+        ("Any of these would fit: " + "; ".join(fitting[:3]) if fitting else "Take a smaller network or smaller crops")
+        + ". If you know better, raise the limit with --max-memory.",
+    )
+
+
+def _changes(recipe: Recipe, shape: Sequence[int]) -> list[tuple[str, int, Recipe]]:
+    """Settings that need less, from what costs the least: their text, the size of a batch then, and the recipe."""
+    arguments = recipe.network.arguments
+    again = recipe.network.model_copy(update={"arguments": {**arguments, "checkpointing": True}})
+    single = {"batch": 1, "accumulation": recipe.accumulation * recipe.batch}
+    in_text = f"--set batch=1 --set accumulation={single['accumulation']}"
+    changes: list[tuple[str, int, Mapping[str, Any]]] = []
+    if recipe.precision == "fp32":
+        changes.append(("--set precision=bf16", shape[0], {"precision": "bf16"}))
+    if recipe.batch > 1:
+        changes.append((in_text, 1, single))
+    if _knows_checkpointing(recipe):
+        text = "--set network.arguments.checkpointing=true"
+        changes.append((text, shape[0], {"network": again}))
+        if recipe.batch > 1:
+            changes.append((f"{text} {in_text}", 1, {"network": again, **single}))
+        if recipe.precision == "fp32":
+            both = {"network": again, **single, "precision": "bf16"}
+            changes.append((f"{text} {in_text} --set precision=bf16", 1, both))
+    return [(text, batch, recipe.model_copy(update=dict(update))) for text, batch, update in changes]
+
+
+def _knows_checkpointing(recipe: Recipe) -> bool:
+    """Whether gradient checkpointing can be switched on."""
+    with torch.random.fork_rng(devices=[]):
+        return getattr(_without_numbers(recipe), "checkpointing", None) is False
+
+
+def _without_numbers(recipe: Recipe) -> nn.Module:
+    name, arguments = recipe.network.name, recipe.network.arguments
+    try:
+        with torch.device("meta"):
+            return build(name, **arguments)
+    except (NotImplementedError, RuntimeError):
+        # Some networks compute with numbers while they are made.
+        return build(name, **arguments).to("meta")
+
+
+def _largest(network: nn.Module, shape: Sequence[int], kind: torch.dtype) -> int:
+    """Most bytes alive at a time in a step beside the network itself."""
+    network = network.to(kind).train()
+    half = sum(p.nbytes for p in network.parameters()) if kind != torch.float32 else 0
+    with _Watching() as watching:
+        outputs = network(torch.zeros(tuple(shape), dtype=kind, device="meta"))
+        found: list[Tensor] = [*outputs.values()] if isinstance(outputs, Mapping) else [outputs]
+        # Any loss: its own maps are of the outputs' size, in fp32, about as many as here.
+        loss = torch.stack([(torch.sigmoid(o.float()) - 0.5).square().mean() for o in found]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+    return watching.most + half
+
+
+class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """Adds up the storages that come into being inside the block, and takes off those that go.
+
+    Attributes:
+        most: Bytes at the worst moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self._now = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and id(tensor.untyped_storage()) not in before:
+                self._see(tensor.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self._now += size
+        self.most = max(self.most, self._now)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self._now -= size
+
+
+def _gb(number: float) -> str:
+    return f"{number / _GB:.1f} GB" if number >= _GB / 10 else f"{number / 1e6:.0f} MB"
