@@ -29,8 +29,11 @@ def recipe_for(given, way):
     phantom = runpy.run_path(str(Path(__file__).resolve().parents[1] / "training" / "fit_phantom.py"))
     arguments = {"in_channels": 2, "out_channels": 1, **given.arguments}
     arguments |= {"checkpointing": True} if "checkpointing" in way else {}
+    # A step is made here, no crop: the multiple is one that every network takes.
+    preparation = {"spacing_mm": [4, 4, 4], "multiple": 128, "channels": ["dwi_ratio", "adc"]}
     return recipe_of(
         phantom["recipe_data"](
+            preparation=preparation,
             network={"name": given.network, "arguments": arguments}, precision=way.split()[0], batch=given.batch,
             channels_last="channels-last" in way, loss={"dice": 1.0}, threads=given.threads,
         ),

@@ -57,7 +57,7 @@ class Runs:
             save_nifti(self.folder / f"{role}.nii.gz", getattr(brain, role), brain.affine)
         case = Case.from_files(dwi=self.folder / "dwi.nii.gz", adc=self.folder / "adc.nii.gz")
         for name, threshold in THRESHOLDS.items():
-            result = segment(case, threshold=threshold)
+            result = segment(case, "adc-threshold", threshold=threshold)
             picture = result.overlay()
             # Drawing takes most of the time and writes nothing.
             object.__setattr__(result, "overlay", lambda picture=picture: picture)
@@ -76,7 +76,8 @@ class Runs:
     def command(self, name: str, place: Path) -> None:
         """The whole command, from files to files."""
         scans = ["--dwi", str(self.folder / "dwi.nii.gz"), "--adc", str(self.folder / "adc.nii.gz")]
-        sys.argv = ["strokeseg", "segment", *scans, "--threshold", str(THRESHOLDS[name]), "--out", str(place)]
+        how = ["--model", "adc-threshold", "--threshold", str(THRESHOLDS[name])]
+        sys.argv = ["strokeseg", "segment", *scans, *how, "--out", str(place)]
         main()
 
     def which(self, folder: Path) -> str:

@@ -7,7 +7,7 @@ Most are killed, after a random share of the time that they take or while files 
 their caller, some commands get Ctrl+C or SIGTERM. Afterwards no process of the run may be alive, no half result may
 look whole, and the next run on the same place, in another process, must end well and leave nothing but its result.
 
-Without options the default model is run. `--network` makes a small network with random weights, exports and adds it
+Without options the threshold rule is run. `--network` makes a small network with random weights, exports and adds it
 as a user would, and has it kept compiled in a cache, which is then killed over, too; it needs PyTorch. `--model` takes
 another model by its name. Everything happens in a temporary folder of its own; the patient is simulated. Prints a line
 for every run and ends with exit code 1 when a promise was broken.
@@ -269,12 +269,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=DEFAULT_COUNT, help=f"how many runs; default: {DEFAULT_COUNT}")
     parser.add_argument("--seed", type=int, default=1, help="seed of the moments; default: 1")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", default="auto", help="name of the model; default: auto")
+    which.add_argument("--model", default="adc-threshold", help="name of the model; default: adc-threshold")
     which.add_argument("--network", action="store_true", help="a small network with random weights, kept compiled")
     options = parser.parse_args()
     begin = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="strokeseg-worker-kills-"))
-    theirs = None if options.model == "auto" else ModelStore().folder_of(options.model)
+    theirs = ModelStore().folder_of(options.model)
     # One thread, and a home of their own: the user's models and cache are not touched.
     os.environ |= {"OMP_NUM_THREADS": "1", "STROKESEG_THREADS": "1", "STROKESEG_HOME": str(folder / "home")}
     os.environ.pop("STROKESEG_COMPILED_CACHE", None)
@@ -283,7 +283,7 @@ def main() -> int:
         model, cached = (FRESH, True) if options.network else (options.model, False)
         if options.network:
             add_fresh_network(folder)
-        elif theirs is not None and theirs.parent != ModelStore().folder:
+        elif theirs.parent != ModelStore().folder:
             shutil.copytree(theirs, folder / "home" / "models" / options.model)
             cached = ModelStore().card(options.model).runtime == "openvino"
         if cached:
