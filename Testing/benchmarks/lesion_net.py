@@ -2,11 +2,13 @@
 
     python Testing/benchmarks/lesion_net.py [--slices 16] [--rounds 3] [--threads 2] [--json FILE]
 
-The published form is PyTorch, interpolation before the decoder's 1x1 convolutions, one slice a call. Ours convolves
-first (the two commute), takes the slices of a batch together and runs in OpenVINO. Weights are random and the same in
-all ways, rounded to the half precision in which models are stored; the ways take turns, the least of all rounds counts,
-and the program ends with an error where a logit differs from the published form's by more than 1e-4. Figures are those
-of the computer that prints them.
+The published form is PyTorch with PyTorch's own attention, channels first, the grouped convolution of the feed-forward
+part at once, interpolation before the decoder's 1x1 convolutions, one slice a call (_published_lesion_net.py). Ours has
+channels last, fused attention and the grouped convolution in parts, convolves first (the two commute), takes the slices
+of a batch together and runs in OpenVINO. Weights are random and the same in all ways, rounded to the half precision in
+which models are stored; the ways take turns, the least of all rounds counts, and the program ends with an error where a
+logit differs from the published form's by more than 1e-4 or where the engine is not twice as fast. Figures are those of
+the computer that prints them.
 """
 
 import argparse
@@ -21,13 +23,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phantoms"))
+from _published_lesion_net import PublishedLesionNet
 from published_cards import published_card
 
 SIZE = (128, 128, 1)
 ALLOWED = 1e-4
 # What the engine runs together on a CPU, in voxels; see `strokeseg.predict.plan`.
 TOGETHER = 64**3 // (SIZE[0] * SIZE[1])
-PUBLISHED, OURS = "PyTorch, interpolates first, one slice a call", "OpenVINO, convolves first, slices together"
+PUBLISHED, OURS = "as published, one slice a call", "OpenVINO, convolves first, slices together"
+BAR = 2.0
 
 
 def in_groups(run, batch, together):
@@ -54,12 +58,14 @@ def ways(folder, threads):
     print(f"exported in {time.perf_counter() - start:.0f} s", flush=True)
     opened = open_runtime(card, "cpu", runtime="openvino", threads=threads)
 
-    def torch_run(published_order):
+    published = PublishedLesionNet(network).eval()
+
+    def torch_run(module, *, published_order=False):
         def run(batch):
             network.published_order = published_order
             torch.set_num_threads(threads)
             with torch.inference_mode():
-                return network(torch.from_numpy(batch)).numpy()
+                return module(torch.from_numpy(batch)).numpy()
 
         return run
 
@@ -67,9 +73,10 @@ def ways(folder, threads):
         return opened.run(batch)["lesion"]
 
     return {
-        PUBLISHED: (torch_run(True), 1),
-        "PyTorch, convolves first, one slice a call": (torch_run(False), 1),
-        "PyTorch, convolves first, slices together": (torch_run(False), TOGETHER),
+        PUBLISHED: (torch_run(published), 1),
+        "PyTorch, interpolates first, one slice a call": (torch_run(network, published_order=True), 1),
+        "PyTorch, convolves first, one slice a call": (torch_run(network), 1),
+        "PyTorch, convolves first, slices together": (torch_run(network), TOGETHER),
         "OpenVINO, convolves first, one slice a call": (openvino_run, 1),
         OURS: (openvino_run, TOGETHER),
     }
@@ -101,13 +108,15 @@ def main():
     for name, value in least.items():
         faster = least[PUBLISHED] / value
         print(f"  {name:<46} {value:7.3f} s a slice  {faster:5.2f}x  differs by {apart[name]:.1e}")
-    _, first, together, alone, ours = least.values()
-    print(f"Causes: order {least[PUBLISHED] / first:.2f}x, runtime {first / alone:.2f}x, together in it "
-          f"{alone / ours:.2f}x (PyTorch {first / together:.2f}x); in all {least[PUBLISHED] / ours:.2f}x")  # fmt: skip
+    theirs, units, order, together, alone, ours = least.values()
+    print(f"Causes: units {theirs / units:.2f}x, order {units / order:.2f}x, runtime {order / alone:.2f}x, together in "
+          f"it {alone / ours:.2f}x (PyTorch {order / together:.2f}x); in all {theirs / ours:.2f}x")  # fmt: skip
     if given.json:
         given.json.write_text(json.dumps({"seconds_a_slice": seconds, "apart": apart}, indent=2), encoding="utf-8")
     if max(apart.values()) > ALLOWED:
         raise SystemExit(f"The ways differ by {max(apart.values()):.2g}; {ALLOWED:g} is allowed.")
+    if theirs < BAR * ours:
+        raise SystemExit(f"The engine is {theirs / ours:.2f}x as fast as the published form; {BAR:g}x is asked for.")
 
 
 if __name__ == "__main__":

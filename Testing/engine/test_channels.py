@@ -163,6 +163,13 @@ def test_scanner_units_do_not_matter() -> None:
             np.testing.assert_allclose(other.channel(name), spaces[0].channel(name), atol=1e-4)
 
 
+def test_the_mirror_channel_of_t1_is_the_logarithm_of_one_side_over_the_other_without_an_adc() -> None:
+    # Averages over 6 mm see nothing of the other side 24 mm away from it.
+    found = values(row([1] * 20, (6.0, 6.0, 6.0), t1=[5] * 10 + [10] * 10), "t1_mirror_log_ratio")
+    np.testing.assert_allclose(found[:6], -np.log(2), atol=1e-3)
+    np.testing.assert_allclose(found, -found[::-1], atol=1e-5)
+
+
 # --- through the preparation
 
 

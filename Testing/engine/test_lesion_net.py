@@ -194,6 +194,16 @@ def layer_norm(values: np.ndarray, weight: Tensor, bias: Tensor) -> np.ndarray:
     return (values - mean) / np.sqrt(variance + 1e-5) * weight.detach().numpy() + bias.detach().numpy()
 
 
+def channels_first(pixels: Tensor) -> Tensor:
+    """(N, x, y, C) as (N, C, x, y)."""
+    return pixels.permute(0, 3, 1, 2)
+
+
+def channels_last(features: Tensor) -> Tensor:
+    """(N, C, x, y) as (N, x, y, C)."""
+    return features.permute(0, 2, 3, 1)
+
+
 @pytest.mark.parametrize(("reduction", "heads"), [(2, 2), (1, 1), (4, 4)])
 def test_attention_on_a_coarser_map_is_what_numpy_computes_pixel_by_pixel(reduction: int, heads: int) -> None:
     torch.manual_seed(3)
@@ -203,7 +213,7 @@ def test_attention_on_a_coarser_map_is_what_numpy_computes_pixel_by_pixel(reduct
         nn.init.normal_(parameter, std=0.7)
     pixels = torch.randn(1, x, y, width)
     with torch.no_grad():
-        found = attention(pixels)[0].numpy()
+        found = channels_last(attention(channels_first(pixels)))[0].numpy()
     image = pixels[0].numpy().astype(np.float64).transpose(2, 0, 1)
     weights = {name: p.detach().numpy().astype(np.float64) for name, p in attention.named_parameters()}
     tokens = []
@@ -236,8 +246,9 @@ def test_attention_knows_no_positions() -> None:
     pixels = torch.randn(1, 2, 3, 4)
     order = [4, 0, 5, 2, 1, 3]
     with torch.no_grad():
-        there = attention(pixels).reshape(1, 6, 4)[:, order]
-        moved = attention(pixels.reshape(1, 6, 4)[:, order].reshape(1, 2, 3, 4)).reshape(1, 6, 4)
+        there = channels_last(attention(channels_first(pixels))).reshape(1, 6, 4)[:, order]
+        moved = pixels.reshape(1, 6, 4)[:, order].reshape(1, 2, 3, 4)
+        moved = channels_last(attention(channels_first(moved))).reshape(1, 6, 4)
     torch.testing.assert_close(moved, there)
 
 
@@ -256,7 +267,7 @@ def test_the_feed_forward_part_expands_in_its_grouped_convolution() -> None:
         part.contract.weight[0, 5] = 1.0
         pixels = torch.zeros(1, 3, 3, 2)
         pixels[0, 0, 1, 0] = 1.5
-        found = part(pixels)
+        found = channels_last(part(channels_first(pixels)))
     expected = torch.zeros(1, 3, 3, 2)
     expected[0, 1, 1, 0] = 1.5 * 0.5 * (1 + math.erf(1.5 / math.sqrt(2)))  # the exact GELU
     torch.testing.assert_close(found, expected)
@@ -278,7 +289,7 @@ def test_drop_path_drops_or_scales_the_whole_batch_in_training_and_nothing_other
 
 def test_a_unit_adds_both_parts_to_its_input_and_drops_the_second_alone() -> None:
     torch.manual_seed(0)
-    unit, features = Unit(8, 2, 1, 2, drop_path=0.9), torch.randn(2, 2, 2, 8)
+    unit, features = Unit(8, 2, 1, 2, drop_path=0.9), channels_first(torch.randn(2, 2, 2, 8))
     with torch.no_grad():
         attended = features + unit.attention(unit.attention_norm(features))
         whole = attended + unit.feed_forward(unit.forward_norm(attended))

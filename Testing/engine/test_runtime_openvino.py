@@ -103,10 +103,45 @@ def test_the_same_batch_gives_the_same_bytes_in_another_runtime(card):
     assert first["lesion"].tobytes() == second["lesion"].tobytes()
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_slices_run_side_by_side_give_what_they_give_alone_in_their_order(card, count):
+    sliced = OpenVinoRuntime(replace(card, strategy="slices"), threads=3)
+    # The library makes no more streams than there are cores.
+    assert sliced._settings["NUM_STREAMS"] == 3
+    assert 1 <= len(sliced._requests) <= 3
+    whole = OpenVinoRuntime(card, threads=1)
+    assert len(whole._requests) == 1
+    values = phantom.batch((count, 2, 8, 8, 2))
+    alone = np.concatenate([whole.run(values[k : k + 1])["lesion"] for k in range(count)])
+    np.testing.assert_allclose(sliced.run(values)["lesion"], alone, atol=1e-5)
+    assert np.ptp(alone) > 0
+
+
+def test_a_failing_part_of_a_batch_is_told_after_the_other_parts_have_ended(card, monkeypatch):
+    runtime, ended = OpenVinoRuntime(replace(card, strategy="slices"), threads=2), []
+
+    class Part:
+        def __init__(self, words):
+            self._words = words
+
+        def start_async(self, *_, **__):
+            pass
+
+        def wait(self):
+            ended.append(self._words)
+            if self._words:
+                raise RuntimeError(self._words)
+
+    monkeypatch.setattr(runtime, "_requests", [Part("the node is unhappy"), Part("")])
+    with pytest.raises(ModelError, match="made it fail: the node is unhappy"):
+        runtime.run(phantom.batch((2, 2, 8, 8, 2)))
+    assert ended == ["the node is unhappy", ""]
+
+
 @pytest.mark.parametrize("precision", sorted(native_precisions()))
 def test_precision_and_threads_are_always_said_to_the_library(card, precision):
     runtime = OpenVinoRuntime(card, precision, threads=1)
-    compiled = runtime._request.get_compiled_model()
+    compiled = runtime._requests[0].get_compiled_model()
     hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == getattr(room.ov.Type, hint)
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
@@ -330,7 +365,6 @@ def test_a_batch_of_the_wrong_form_is_refused_and_the_runtime_lives_on(card, sha
 
 @pytest.mark.parametrize("shape", [(1, 2, 9, 8, 8), (1, 2, 8, 8, 7), (2, 2, 8, 1, 8)])
 def test_a_size_that_the_network_cannot_take_is_refused_and_the_runtime_lives_on(card, shape):
-    """The library itself gives an empty array and says nothing."""
     runtime = open_runtime(card)
     with pytest.raises(ModelError, match=r"preparation\.multiple"):
         runtime.run(phantom.batch(shape))
@@ -370,10 +404,13 @@ def test_a_failure_of_the_library_is_told_in_its_words(card, monkeypatch, words,
     runtime = open_runtime(card)
 
     class Failing:
-        def infer(self, *_, **__):
+        def start_async(self, *_, **__):
+            pass
+
+        def wait(self):
             raise RuntimeError(words)
 
-    monkeypatch.setattr(runtime, "_request", Failing())
+    monkeypatch.setattr(runtime, "_requests", [Failing()])
     with pytest.raises(error, match=told):
         runtime.run(phantom.batch())
 

@@ -202,7 +202,7 @@ def test_a_cascade_that_does_not_fall_is_not_written(place, tmp_path):
 
 
 def test_a_recipe_names_the_cascade_and_others_stay_what_they_were():
-    from strokeseg_training.recipe_parts import CardDecision
+    from strokeseg_training.recipe_card import CardDecision
 
     published = CardDecision.model_validate({"rule": "cascade"}).model_dump(mode="json")
     assert [s["threshold"] for s in published["steps"]] == [0.6, 0.5, 0.35, 0.2]

@@ -29,7 +29,7 @@ from strokeseg_training.evaluate.subjects import Subjects, Where, find_subjects
 from strokeseg_training.prepare import DataRecipe
 from strokeseg_training.prepare.reading import read_patient
 from strokeseg_training.prepare.storage import MANIFEST
-from strokeseg_training.recipe_parts import PUBLISHED_CASCADE
+from strokeseg_training.recipe_card import PUBLISHED_CASCADE
 
 _Floats = NDArray[np.float64]
 _Indices = NDArray[np.int64]

@@ -222,6 +222,7 @@ CHANNELS: dict[str, Callable[[_Space], Tensor]] = {
     "adc_ratio": lambda s: _ratio(s, "adc"),
     "dwi_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "dwi"),
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
+    "t1_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "t1"),
     "b0_ratio": lambda s: _ratio(s, "b0"),
     "dwi_robust": lambda s: _robust(s, "dwi"),
     "adc_robust": lambda s: _robust(s, "adc"),

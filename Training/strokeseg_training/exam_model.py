@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import ModelError
 from strokeseg.models import ModelCard, read_card
+from strokeseg.predict.strategies import Tiling, slice_window, slices
 from strokeseg.runtime import open_runtime
 from strokeseg_training.channels import make_channels
 from strokeseg_training.exam import Predictor, Settings
@@ -42,17 +43,38 @@ def open_predictor(folder: Path, device: str = "cpu") -> tuple[ModelCard, Predic
     runtime = open_runtime(card, device)
 
     def predict(sample: Sample) -> NDArray[np.float32]:
-        spacing = card.preparation.spacing_mm
-        if spacing is not None and not np.allclose(spacing, sample.spacing_mm, rtol=2e-3):
-            raise ModelError(
-                f"The model '{card.name}' cannot take this exam.",
-                f"It works on voxels of {spacing} mm, the exam's patients have {sample.spacing_mm} mm.",
-                "Choose the exam of the model's task.",
-            )
-        batch = make_channels(sample, card.preparation.channels).float().cpu().numpy()
-        return runtime.run(np.ascontiguousarray(batch))["lesion"][:, 0]
+        refuse_other_spacing(card, sample.spacing_mm)
+        batch = np.ascontiguousarray(make_channels(sample, card.preparation.channels).float().cpu().numpy())
+        if card.strategy != "slices":
+            return runtime.run(batch)["lesion"][:, 0]
+        x, y, z = (int(n) for n in batch.shape[2:])
+        tiling = Tiling(slice_window((x, y, z), card.input_shape), card.overlap)
+        pairs = zip(batch, sample.brain.cpu().numpy() > 0, strict=True)
+        return np.concatenate(
+            [slices(runtime, image, brain, tiling, _unheard)["lesion"][:, 0] for image, brain in pairs]
+        )
 
     return card, predict
+
+
+def refuse_other_spacing(card: ModelCard, spacing_mm: tuple[float, float, float]) -> None:
+    """Refuse a model whose grid is another one: samples are not interpolated, the exam grades their own voxels.
+
+    Args:
+        card: The model's; where its spacing is 0 along an axis, or none, a sample's own is what the engine would take.
+        spacing_mm: Of a sample.
+
+    Raises:
+        ModelError: It works on voxels of another size.
+    """
+    wanted = card.preparation.spacing_mm or (0.0, 0.0, 0.0)
+    if not np.allclose([w or s for w, s in zip(wanted, spacing_mm, strict=True)], spacing_mm, rtol=2e-3):
+        told = "x".join(f"{w:g}" if w else "own" for w in wanted)
+        raise ModelError(
+            f"The model '{card.name}' cannot take this exam.",
+            f"It works on voxels of {told} mm, the exam's patients have {'x'.join(f'{s:g}' for s in spacing_mm)} mm.",
+            "Choose the exam of the model's task, or evaluate the model on labelled cases.",
+        )
 
 
 def settings_of(card: ModelCard) -> Settings:
@@ -63,3 +85,7 @@ def settings_of(card: ModelCard) -> Settings:
 def task_of(card: ModelCard) -> str:
     """Whose exam a model takes."""
     return "t1" if card.reference_role == "t1" else "dwi-adc"
+
+
+def _unheard(done: int, total: int) -> None:
+    del done, total

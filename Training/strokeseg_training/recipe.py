@@ -16,11 +16,11 @@ import yaml  # type: ignore[import-untyped]  # PyYAML brings no types
 from pydantic import Field, ValidationError, model_validator
 
 from strokeseg_training.recipe_augment import Augmentation
+from strokeseg_training.recipe_card import CardPart
 from strokeseg_training.recipe_data import Datasets
 from strokeseg_training.recipe_errors import not_valid
 from strokeseg_training.recipe_losses import NamedLoss
 from strokeseg_training.recipe_parts import (
-    CardPart,
     Checkpoints,
     Data,
     Loss,

@@ -14,6 +14,7 @@ CHANNEL_ROLES = MappingProxyType(
         "adc_ratio": "adc",
         "dwi_mirror_log_ratio": "dwi",
         "adc_mirror_log_ratio": "adc",
+        "t1_mirror_log_ratio": "t1",
         "b0_ratio": "b0",
         "dwi_robust": "dwi",
         "adc_robust": "adc",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from strokeseg.networks.lesion_net_unit import Unit
+from strokeseg.networks.lesion_net_unit import ChannelNorm, Unit
 from strokeseg.networks.slice_network import SliceNetwork, check_same_lengths, check_whole_numbers, refused
 
 _NAME = "lesion-net"
@@ -130,18 +130,17 @@ class Stage(nn.Module):
         super().__init__()
         self.apply_norm = apply_norm
         self.embedding = nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)
-        self.embedding_norm = nn.LayerNorm(width)
+        self.embedding_norm = ChannelNorm(width)
         self.units = nn.ModuleList(units)
-        self.norm = nn.LayerNorm(width)
+        self.norm = ChannelNorm(width)
         self.norm.requires_grad_(requires_grad=apply_norm)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What the next stage gets, and what the decoder gets."""
-        pixels: Tensor = self.embedding_norm(self.embedding(features).permute(0, 2, 3, 1))
+        features = self.embedding_norm(self.embedding(features).contiguous(memory_format=torch.channels_last))
         for unit in self.units:
-            pixels = unit(pixels)
-        features = pixels.permute(0, 3, 1, 2)
-        return features, self.norm(pixels).permute(0, 3, 1, 2) if self.apply_norm else features
+            features = unit(features)
+        return features, self.norm(features) if self.apply_norm else features
 
 
 def _enlarged(features: Tensor, times: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The unit of Lesion-Net: attention on coarser keys and values, then a feed-forward part with a convolution in it.
 
-Features are (N, x, y, C) here: norms and products want the channels last, and PyTorch's convolutions take that order in
-memory as it is. Sizes become plain numbers, so that a graph holds for one size and has a third of the operations.
+Features are (N, C, x, y) with the channels last in memory, so that norms, products and convolutions all take them as
+they are. Sizes become plain numbers, so that a graph holds for one size and has a third of the operations.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from torch.nn import functional
 
 
 class Unit(nn.Module):
-    """Two residual parts, each normalised at its beginning: attention, then feed-forward. (N, x, y, width) to the same.
-
-    Every norm acts on the channels of each pixel.
+    """Two residual parts, each normalised at its beginning: attention, then feed-forward. (N, width, x, y) to the same.
 
     Args:
         width: Channels.
@@ -26,17 +24,30 @@ class Unit(nn.Module):
 
     def __init__(self, width: int, heads: int, reduction: int, expansion: int, drop_path: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = ChannelNorm(width)
         self.attention = ReducedAttention(width, heads, reduction)
-        self.forward_norm = nn.LayerNorm(width)
+        self.forward_norm = ChannelNorm(width)
         self.feed_forward = FeedForward(width, expansion)
         self.drop_path = BatchDropPath(drop_path)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """The unit's output."""
-        pixels = pixels + self.attention(self.attention_norm(pixels))
-        result: Tensor = pixels + self.drop_path(self.feed_forward(self.forward_norm(pixels)))
+        features = features + self.attention(self.attention_norm(features))
+        result: Tensor = features + self.drop_path(self.feed_forward(self.forward_norm(features)))
         return result
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel: (N, C, x, y) to the same."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features."""
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        # OpenVINO would bring the channels to the end for its own norm, and back again for the next convolution.
+        rest = features - features.mean(1, keepdim=True)
+        scale = torch.rsqrt((rest * rest).mean(1, keepdim=True) + self.eps)
+        return rest * scale * _as_map(self.weight) + _as_map(self.bias)
 
 
 class ReducedAttention(nn.Module):
@@ -52,7 +63,7 @@ class ReducedAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.reduction = nn.Conv2d(width, width, reduction, stride=reduction)
-        self.reduction_norm = nn.LayerNorm(width)
+        self.reduction_norm = ChannelNorm(width)
         # Rows of queries, keys and values in one matrix, drawn as PyTorch's own attention draws it.
         self.projection = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
@@ -60,27 +71,32 @@ class ReducedAttention(nn.Module):
         nn.init.zeros_(self.projection.bias)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(N, x, y, width) to the same."""
-        x, y, width = (int(size) for size in pixels.shape[1:])
-        coarse = self.reduction_norm(_convolved(pixels, self.reduction))
-        sources = (pixels, coarse, coarse)
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, width, x, y) to the same."""
+        width, x, y = (int(size) for size in features.shape[1:])
+        coarse = self.reduction_norm(self.reduction(features))
+        sources = (features, coarse, coarse)
         parts = zip(
             sources, torch.split(self.projection.weight, width), torch.split(self.projection.bias, width), strict=True
         )
-        query, key, value = (self._by_head(functional.linear(*part)) for part in parts)
+        query, key, value = (self._by_head(_projected(*part)) for part in parts)
         mixed = functional.scaled_dot_product_attention(query, key, value, scale=(width // self.heads) ** -0.5)
-        result: Tensor = self.output(mixed.transpose(1, 2).reshape(-1, x, y, width))
-        return result
+        found = mixed.transpose(1, 2).reshape(-1, x, y, width).permute(0, 3, 1, 2)
+        return _projected(found, self.output.weight, self.output.bias)
 
-    def _by_head(self, pixels: Tensor) -> Tensor:
-        """(N, x, y, width) as (N, heads, x * y, width / heads)."""
-        x, y, width = (int(size) for size in pixels.shape[1:])
-        return pixels.reshape(-1, x * y, self.heads, width // self.heads).transpose(1, 2)
+    def _by_head(self, features: Tensor) -> Tensor:
+        """(N, width, x, y) as (N, heads, x * y, width / heads)."""
+        width, x, y = (int(size) for size in features.shape[1:])
+        pixels = features.permute(0, 2, 3, 1).reshape(-1, x * y, self.heads, width // self.heads)
+        return pixels.transpose(1, 2)
 
 
 class FeedForward(nn.Module):
     """1x1, then a grouped 3x3 convolution in which the expansion happens, GELU, and 1x1 back: same shape.
+
+    The grouped convolution makes `expansion` maps of each channel. Made one after the other, each is a convolution of
+    one channel a group, for which libraries have a program that is several times faster; what comes back is a sum over
+    the maps.
 
     Args:
         width: Channels, and groups.
@@ -93,17 +109,34 @@ class FeedForward(nn.Module):
         self.expand = nn.Conv2d(width, expansion * width, 3, padding=1, groups=width)
         self.contract = nn.Conv2d(expansion * width, width, 1)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(N, x, y, width) to the same."""
-        return _convolved(pixels, self.mix, self.expand, nn.GELU(), self.contract)
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, width, x, y) to the same."""
+        width = self.expand.groups
+        times = self.expand.out_channels // width
+        assert self.expand.bias is not None
+        mixed = self.mix(features)
+        parts = []
+        for k in range(times):
+            rows = slice(k, None, times)
+            expanded = functional.conv2d(
+                mixed, self.expand.weight[rows], self.expand.bias[rows], padding=1, groups=width
+            )
+            bias = self.contract.bias if k == 0 else None
+            parts.append(functional.conv2d(functional.gelu(expanded), self.contract.weight[:, rows], bias))
+        return sum(parts[1:], start=parts[0])
 
 
-def _convolved(pixels: Tensor, *layers: nn.Module) -> Tensor:
-    """Pixels (N, x, y, C) through layers that take (N, C, x, y)."""
-    features = pixels.permute(0, 3, 1, 2)
-    for layer in layers:
-        features = layer(features)
-    return features.permute(0, 2, 3, 1)
+def _projected(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer on the channels of each pixel: (N, before, x, y) to (N, after, x, y)."""
+    if not torch.onnx.is_in_onnx_export():
+        return functional.linear(features.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+    # The same, in a form that OpenVINO need not bring into another order in memory.
+    return functional.conv2d(features, weight[:, :, None, None], bias)
+
+
+def _as_map(values: Tensor) -> Tensor:
+    """A number a channel, to be taken together with (N, C, x, y)."""
+    return values[:, None, None]
 
 
 class BatchDropPath(nn.Module):

@@ -31,6 +31,13 @@ _USUAL_WIDTHS = {
     "atlas-resunet": 16,
     "attention-unet-3d": 64,
 }
+# Networks whose widest maps are coarser than the input: what widens them, which of several, by how much it is divided
+# to stand for channels at every voxel, and its usual value. MSCS-Net has six maps of five channels a unit at an eighth
+# of the voxels, SegFormer3D six as wide as its decoder at one in 64. Counted for PyTorch; neither was measured.
+_COARSE = {
+    "mscs-net": (("units", 0, 2, 16), ("decoder_channels", -1, 1, 8)),
+    "segformer3d": (("decoder_width", 0, 64, 256), ("widths", 0, 16, 32)),
+}
 # What is free now need not be free in a second.
 _SHARE = 0.8
 
@@ -62,10 +69,17 @@ def usable_bytes(runtime: Runtime) -> int | None:
 
 
 def _width(card: ModelCard) -> int:
-    """Channels of a network's finest level."""
-    for name in ("decoder_width",) if card.network == "lesion-net" else _WIDTHS:
-        value = card.network_arguments.get(name)
-        first = value[0] if isinstance(value, list | tuple) and value else value
-        if isinstance(first, int) and not isinstance(first, bool):
-            return first
-    return _USUAL_WIDTHS.get(card.network, _UNKNOWN_WIDTH)
+    """Channels of a network's finest level, or as many as its coarser maps are worth."""
+    if card.network in _COARSE:
+        parts = _COARSE[card.network]
+        return max(-(-(_number(card, name, place) or usual) // divisor) for name, place, divisor, usual in parts)
+    names = ("decoder_width",) if card.network == "lesion-net" else _WIDTHS
+    found = next((n for n in (_number(card, name) for name in names) if n is not None), None)
+    return _USUAL_WIDTHS.get(card.network, _UNKNOWN_WIDTH) if found is None else found
+
+
+def _number(card: ModelCard, name: str, place: int = 0) -> int | None:
+    """An argument of the network, one of several by its place; None where it is no whole number."""
+    value = card.network_arguments.get(name)
+    one = value[place] if isinstance(value, list | tuple) and value else value
+    return one if isinstance(one, int) and not isinstance(one, bool) else None

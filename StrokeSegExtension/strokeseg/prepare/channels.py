@@ -175,6 +175,7 @@ CHANNELS: dict[str, Callable[[ModelSpace], Array]] = {
     "adc_ratio": lambda s: _ratio(s, "adc"),
     "dwi_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "dwi"),
     "adc_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "adc"),
+    "t1_mirror_log_ratio": lambda s: _mirror_log_ratio(s, "t1"),
     "b0_ratio": lambda s: _ratio(s, "b0") if "b0" in s.images else np.full(s.grid.shape, np.nan, np.float32),
     "dwi_robust": lambda s: _robust(s, "dwi"),
     "adc_robust": lambda s: _robust(s, "adc"),

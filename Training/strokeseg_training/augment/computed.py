@@ -17,7 +17,13 @@ MASKS = frozenset({"brain"})
 """Channels that are 0 or 1: they move with the voxels, stay 0 or 1, and have no intensity."""
 
 FLIPPED = MappingProxyType(
-    {"dwi_mirror_log_ratio": "xyz", "adc_mirror_log_ratio": "xyz", "edge_distance_mm": "xyz", "height": "xy"}
+    {
+        "dwi_mirror_log_ratio": "xyz",
+        "adc_mirror_log_ratio": "xyz",
+        "t1_mirror_log_ratio": "xyz",
+        "edge_distance_mm": "xyz",
+        "height": "xy",
+    }
 )
 """Channels that can be flipped along the axes named, and not be changed otherwise."""
 

@@ -107,16 +107,16 @@ def refuse_too_much(recipe: Recipe, shape: Sequence[int], limit: int, processes:
     share = limit // processes
     size = "x".join(map(str, shape))
     if need.total <= share:
-        return f"Memory: a step with a batch of {size} needs about {need.words()}; {_gb(share)} may be taken."
+        return f"Memory: a step with a batch of {size} needs at least {need.words()}; {_gb(share)} may be taken."
     of_each = f" for each of {processes} processes" if processes > 1 else ""
     fitting = []
     for settings, batch, other in _changes(recipe, shape):
         then = estimate(other, (batch, *shape[1:]))
         if then is not None and then.total <= share:
-            fitting.append(f"{settings} (about {_gb(then.total)})")
+            fitting.append(f"{settings} (at least {_gb(then.total)})")
     raise MemoryLimitError(
         "The training would not fit into the memory.",
-        f"A step with a batch of {size} needs about {need.words()}; there are {_gb(share)}{of_each}.",
+        f"A step with a batch of {size} needs at least {need.words()}; there are {_gb(share)}{of_each}.",
         ("Any of these would fit: " + "; ".join(fitting[:3]) if fitting else "Take a smaller network or smaller crops")
         + ". If you know better, raise the limit with --max-memory.",
     )

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from strokeseg.errors import InputError
+from strokeseg.predict.strategies import Tiling
 from strokeseg_training.augment import Example
 from strokeseg_training.fit.sources import Order
 from strokeseg_training.prepare import PreparedSet, storage
@@ -15,7 +16,7 @@ from strokeseg_training.prepare.recipe import data_recipe_of
 from strokeseg_training.recipe import Recipe
 
 LABELS = "labels"
-ENGINES_OVERLAP = 0.25
+ENGINES_OVERLAP = Tiling.overlap
 """Of windows, where a card says nothing."""
 
 

@@ -18,13 +18,11 @@ from strokeseg.runtime.base import NumpyRuntime
 from strokeseg_training.augment import Example
 from strokeseg_training.fit.batches import Batch, Prepare, validation_batches
 from strokeseg_training.fit.module import TrainingModule
-from strokeseg_training.fit.prepared import LABELS, PreparedSource
+from strokeseg_training.fit.prepared import ENGINES_OVERLAP, LABELS, PreparedSource
 from strokeseg_training.fit.ranks import Ranks
 from strokeseg_training.fit.scoring import Score, score, score_classes
 from strokeseg_training.fit.sources import CountedSource, Sources
 from strokeseg_training.recipe import Recipe
-
-_OVERLAP = 0.25  # the engine's own, where the card says nothing
 
 
 class Scores(Protocol):
@@ -182,7 +180,7 @@ class _Averaged(NumpyRuntime):
 
 
 def _overlap(said: float | None) -> float:
-    return _OVERLAP if said is None else said
+    return ENGINES_OVERLAP if said is None else said
 
 
 def _unheard(done: int, total: int) -> None:
