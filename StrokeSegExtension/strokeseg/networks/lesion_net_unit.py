@@ -87,8 +87,7 @@ class ReducedAttention(nn.Module):
     def _by_head(self, features: Tensor) -> Tensor:
         """(N, width, x, y) as (N, heads, x * y, width / heads)."""
         width, x, y = (int(size) for size in features.shape[1:])
-        pixels = features.permute(0, 2, 3, 1).reshape(-1, x * y, self.heads, width // self.heads)
-        return pixels.transpose(1, 2)
+        return features.reshape(-1, self.heads, width // self.heads, x * y).transpose(2, 3)
 
 
 class FeedForward(nn.Module):
