@@ -13,6 +13,7 @@ from strokeseg.events import Event, Monitor, Progress
 from strokeseg.predict import Asked, predict
 from strokeseg.predict.memory import map_bytes, pass_bytes
 from strokeseg.predict.plan import choose_plan
+from strokeseg.predict.strategies import Tiling, slices
 
 Size = tuple[int, int, int]
 GB = 10**9
@@ -205,6 +206,21 @@ def test_slices_without_brain_are_not_run() -> None:
     runtime = phantom.Fake(lambda c: c[:1])
     predict(phantom.prepared(phantom.noise(2, 16, 16, 30), brain), phantom.card(strategy="slices"), runtime, Monitor())
     assert sum(s[0] for s in runtime.seen) == 10
+
+
+def test_where_nothing_was_run_the_background_is_certain_among_several_classes() -> None:
+    brain = np.zeros((16, 16, 12), dtype=bool)
+    brain[5:9, 5:9, 4:8] = True
+    channels = phantom.noise(2, 16, 16, 12)
+    for maps in (1, 3):
+        runtime = phantom.Fake(lambda c, maps=maps: np.concatenate([c[:1] + k for k in range(maps)]))
+        found = slices(runtime, channels, brain, Tiling((16, 16, 1)), lambda done, total: None)["lesion"][0]
+        np.testing.assert_allclose(
+            found[..., 4:8], np.stack([channels[0, ..., 4:8] + k for k in range(maps)]), atol=1e-5
+        )
+        away = np.delete(found, np.s_[4:8], axis=-1)
+        np.testing.assert_array_equal(away[0], -8.0 if maps == 1 else 8.0)
+        np.testing.assert_array_equal(away[1:], -8.0)
 
 
 # --- progress and cancelling

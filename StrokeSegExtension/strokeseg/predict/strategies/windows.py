@@ -135,7 +135,11 @@ class _Sum:
         """Name and logits (K, x, y, z)."""
         while self._maps:
             name, accumulated = self._maps.popitem()
-            yield name, accumulated.result(_UNCOVERED)
+            logits = accumulated.result(_UNCOVERED)
+            if len(logits) > 1:
+                # Of several classes, the background is the first: equal logits would say that all are as likely.
+                logits[0][(logits == _UNCOVERED).all(axis=0)] = -_UNCOVERED
+            yield name, logits
 
     def _open(self, maps: dict[str, int]) -> None:
         """Make the maps, whose number only the outputs tell."""
