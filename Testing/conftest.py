@@ -1,10 +1,11 @@
-"""Tests never see the models and caches of whoever runs them, nor do the processes that they start."""
+"""Tests never see the models and caches of whoever runs them, nor do the processes that they start; `one_thread`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,3 +27,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     else:
         os.environ[_VARIABLE] = before
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread for the tests of a file: small networks are faster, and the same on every computer."""
+    torch = pytest.importorskip("torch", reason="these tests compute with torch, which is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks in PyTorch need torch, which is not installed")
 
+from built_networks import lesion_logits_of_both, shape_only  # noqa: E402
 from torch import nn  # noqa: E402
 
 from strokeseg.errors import ModelError  # noqa: E402
@@ -21,19 +21,7 @@ from strokeseg.networks.counting import cost, parameters  # noqa: E402
 PATCH = (1, 2, 112, 112, 80)
 SMALL: dict[str, Any] = {"features": 2}
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def shape_only(**arguments: Any) -> Any:
-    """A network whose weights have shapes and no values."""
-    with torch.device("meta"):
-        return build("attention-unet-3d", **arguments)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(seed: int = 0, **changes: Any) -> Any:
@@ -45,7 +33,7 @@ def small(seed: int = 0, **changes: Any) -> Any:
 
 
 def test_every_part_has_the_parameters_of_the_table() -> None:
-    network = shape_only()
+    network = shape_only("attention-unet-3d")
     assert [parameters(b) for b in network.down] == [114_304, 664_064, 2_655_232, 10_618_880]
     assert parameters(network.bottleneck) == 42_471_424
     assert [parameters(level) for level in network.up] == [25_694_467, 6_424_707, 1_606_723, 401_955]
@@ -62,13 +50,13 @@ def test_every_part_has_the_parameters_of_the_table() -> None:
 def test_it_has_the_published_number_of_parameters_and_costs_what_was_published(
     features: int, count: int, gmac: float
 ) -> None:
-    network = shape_only(features=features)
+    network = shape_only("attention-unet-3d", features=features)
     assert parameters(network) == parameters(network, trainable=True) == count
     assert cost(network, PATCH).total == pytest.approx(gmac * 1e9, rel=0.01)
 
 
 def test_without_arguments_it_has_the_published_size_and_takes_dwi_and_adc() -> None:
-    network = shape_only()
+    network = shape_only("attention-unet-3d")
     assert parameters(network) == 90_652_720
     form = form_of(network)
     assert (form.in_channels, form.multiples, form.outputs) == (2, (16, 16, 16), ("lesion",))
@@ -229,7 +217,6 @@ def test_its_graph_holds_for_every_size_and_openvino_runs_it(tmp_path: Path) -> 
     pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
     from tiny_model import tiny_card
 
-    from strokeseg.runtime import open_runtime
     from strokeseg_training.export import export_model
 
     arguments = {"features": 4}
@@ -239,10 +226,6 @@ def test_its_graph_holds_for_every_size_and_openvino_runs_it(tmp_path: Path) -> 
     assert (done.card.runtime, done.card.runtime_reason) == ("openvino", "")
     assert done.card.outputs == ("lesion",)
     batch = np.random.default_rng(1).standard_normal((2, 2, 16, 48, 32), dtype=np.float32)
-    results = []
-    for runtime in ("openvino", "torch"):
-        opened = open_runtime(done.card, "cpu", runtime=runtime, threads=1)
-        results.append(opened.run(batch)["lesion"])
-        opened.close()
+    results = lesion_logits_of_both(done.card, batch)
     assert results[0].shape == (2, 1, 16, 48, 32)
     assert np.abs(results[0] - results[1]).max() < 1e-3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="networks in PyTorch need torch, which is not installed")
 
+from built_networks import lesion_logits_of_both, shape_only  # noqa: E402
 from torch import nn  # noqa: E402
 
 from strokeseg.errors import ModelError  # noqa: E402
@@ -30,19 +30,7 @@ SMALL: dict[str, Any] = {
     "decoder_channels": [6, 5, 4, 3, 2],
 }
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def shape_only(**arguments: Any) -> Any:
-    """A network whose weights have shapes and no values."""
-    with torch.device("meta"):
-        return build("mscs-net", **arguments)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(seed: int = 0, **changes: Any) -> Any:
@@ -76,7 +64,7 @@ def in_keras(*modules: Any) -> int:
 
 
 def test_it_has_the_published_number_of_parameters() -> None:
-    network = shape_only()
+    network = shape_only("mscs-net")
     assert parameters(network, trainable=True) == 37_057_656
     assert parameters(network) == 37_060_044
     assert in_keras(network) == 37_067_892
@@ -84,7 +72,7 @@ def test_it_has_the_published_number_of_parameters() -> None:
 
 
 def test_every_block_has_the_parameters_of_the_table() -> None:
-    network = shape_only()
+    network = shape_only("mscs-net")
     convolutions = [in_keras(b.conv) for b in network.down]
     assert convolutions == [1_760, 67_424, 274_816, 1_099_136]
     assert [in_keras(b.norm) for b in network.down] == [128, 128, 256, 512]
@@ -97,7 +85,7 @@ def test_every_block_has_the_parameters_of_the_table() -> None:
 
 
 def test_every_node_has_the_shape_of_the_table_and_skips_carry_what_went_into_the_scales() -> None:
-    network = shape_only()
+    network = shape_only("mscs-net")
     found: dict[str, list[tuple[int, ...]]] = {}
     for name, group in {"down": network.down, "scales": network.scales, "merge": network.merge}.items():
         found[name] = []
@@ -110,13 +98,13 @@ def test_every_node_has_the_shape_of_the_table_and_skips_carry_what_went_into_th
     finer = [*grids[::-1], (192, 192, 16)]
     assert found["merge"] == [(c, *g) for c, g in zip((128, 64, 32, 16, 8), finer, strict=True)]
     assert [b.first.in_channels for b in network.merge] == [1152, 128, 64, 48, 10]
-    attended = shape_only(attended_skips=True)
+    attended = shape_only("mscs-net", attended_skips=True)
     assert [b.first.in_channels for b in attended.merge] == [1024 + 639, 64 + 318, 32 + 159, 16 + 78, 8 + 2]
     assert [b.attention.squeeze.out_channels for b in network.scales] == [15, 31, 63, 127]
 
 
 def test_a_pass_costs_what_was_published_most_of_it_in_the_largest_kernels() -> None:
-    network = shape_only()
+    network = shape_only("mscs-net")
     total = cost(network, CROP).total
     assert total == pytest.approx(54.9e9, rel=0.01)
     largest = 0
@@ -389,17 +377,12 @@ def test_its_graph_holds_for_every_size_and_openvino_runs_it(tmp_path: Path) -> 
     pytest.importorskip("onnx", reason="the export needs onnx, which is not installed")
     from tiny_model import tiny_card
 
-    from strokeseg.runtime import open_runtime
     from strokeseg_training.export import export_model
 
     card = tiny_card("mscs", network="mscs-net", arguments=SMALL, channels=("adc", "dwi_ratio"), multiple=16)
     done = export_model(filled(), card, tmp_path / "mscs")
     assert (done.card.runtime, done.card.runtime_reason) == ("openvino", "")
     batch = np.random.default_rng(1).standard_normal((2, 2, 64, 48, 16), dtype=np.float32)
-    results = []
-    for runtime in ("openvino", "torch"):
-        opened = open_runtime(done.card, "cpu", runtime=runtime, threads=1)
-        results.append(opened.run(batch)["lesion"])
-        opened.close()
+    results = lesion_logits_of_both(done.card, batch)
     assert results[0].shape == (2, 1, 64, 48, 16)
     assert np.abs(results[0] - results[1]).max() < 1e-3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks in PyTorch need torch, which is not installed")
 
+from built_networks import lesion_logits_of_both, shape_only  # noqa: E402
 from torch import nn  # noqa: E402
 
 from strokeseg.errors import ModelError  # noqa: E402
@@ -21,19 +21,7 @@ from strokeseg.networks.segformer3d_unit import FeedForward, VolumeAttention  # 
 
 SMALL: dict[str, Any] = {"widths": [4, 4, 8, 8], "depths": [1, 1, 1, 1], "heads": [1, 2, 2, 4], "decoder_width": 6}
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def shape_only(**arguments: Any) -> Any:
-    """A network whose weights have shapes and no values."""
-    with torch.device("meta"):
-        return build("segformer3d", **arguments)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(seed: int = 0, **changes: Any) -> Any:
@@ -50,7 +38,7 @@ def small(seed: int = 0, **changes: Any) -> Any:
 
 
 def test_every_stage_has_the_parameters_of_the_table() -> None:
-    network = shape_only()
+    network = shape_only("segformer3d")
     assert parameters(network) == parameters(network, trainable=True) == 4_492_066
     embeddings = [parameters(s.embedding) + parameters(s.embedding_norm) for s in network.stages]
     assert embeddings == [11_072, 55_488, 276_960, 1_106_688]
@@ -60,13 +48,13 @@ def test_every_stage_has_the_parameters_of_the_table() -> None:
     decoder = (network.projections, network.fusion, network.fusion_norm, network.head)
     assert sum(parameters(m) for m in decoder) == 397_314
     # Four channels in and three classes out: the network that it was made of.
-    assert parameters(shape_only(in_channels=4, out_channels=3)) == 4_525_251
+    assert parameters(shape_only("segformer3d", in_channels=4, out_channels=3)) == 4_525_251
 
 
 @pytest.mark.parametrize(("side", "gmac"), [(64, 1.50), (128, 14.46), (192, 71.70)])
 def test_a_pass_in_the_published_order_costs_what_was_published_and_less_in_ours(side: int, gmac: float) -> None:
     shape = (1, 1, side, side, side)
-    theirs, ours = cost(shape_only(published_order=True), shape), cost(shape_only(), shape)
+    theirs, ours = cost(shape_only("segformer3d", published_order=True), shape), cost(shape_only("segformer3d"), shape)
     assert theirs.total == pytest.approx(gmac * 1e9, rel=0.01)
     # By hand: 1024 -> 256 on the first stage's grid become 256 -> 256 on each stage's own.
     grid = (side // 4) ** 3
@@ -74,7 +62,7 @@ def test_a_pass_in_the_published_order_costs_what_was_published_and_less_in_ours
 
 
 def test_grids_heads_and_scores_are_those_of_the_table() -> None:
-    network = shape_only()
+    network = shape_only("segformer3d")
     shapes: list[tuple[int, ...]] = []
     for stage in network.stages:
         stage.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
@@ -84,7 +72,7 @@ def test_grids_heads_and_scores_are_those_of_the_table() -> None:
     assert [u.attention.heads for u in units] == [1, 1, 2, 2, 5, 5, 8, 8]
     assert [u.attention.reduction for u in units] == [4, 4, 2, 2, 1, 1, 1, 1]
     assert {u.attention.scale for u in units} == {32**-0.5}
-    published = [u.attention.scale for s in shape_only(published_scores=True).stages for u in s.units]
+    published = [u.attention.scale for s in shape_only("segformer3d", published_scores=True).stages for u in s.units]
     assert published == [1.0, 1.0, 2**-0.5, 2**-0.5, 5**-0.5, 5**-0.5, 8**-0.5, 8**-0.5]
 
 
@@ -261,11 +249,7 @@ def test_its_graph_holds_for_the_size_in_the_card_and_without_one_pytorch_runs_i
     done = export_model(network, fixed, tmp_path / "fixed")
     assert (done.card.runtime, done.card.runtime_reason) == ("openvino", "")
     batch = np.random.default_rng(1).standard_normal((3, 1, 32, 40, 24), dtype=np.float32)
-    results = []
-    for runtime in ("openvino", "torch"):
-        opened = open_runtime(done.card, "cpu", runtime=runtime, threads=1)
-        results.append(opened.run(batch)["lesion"])
-        opened.close()
+    results = lesion_logits_of_both(done.card, batch)
     assert results[0].shape == (3, 1, 32, 40, 24)
     assert np.abs(results[0] - results[1]).max() < 1e-3
 

@@ -26,13 +26,7 @@ from strokeseg_training.export import export_model  # noqa: E402
 SMALL = {"in_channels": 2, "channels": [4, 8]}
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

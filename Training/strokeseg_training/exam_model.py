@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import ModelError
 from strokeseg.models import ModelCard, read_card
-from strokeseg.predict.strategies import Tiling, slice_window, slices
+from strokeseg.predict.strategies import Tiling, slice_window, slices, unheard
 from strokeseg.runtime import open_runtime
 from strokeseg_training.channels import make_channels
 from strokeseg_training.exam import Predictor, Settings
@@ -51,7 +51,7 @@ def open_predictor(folder: Path, device: str = "cpu") -> tuple[ModelCard, Predic
         tiling = Tiling(slice_window((x, y, z), card.input_shape), card.overlap)
         pairs = zip(batch, sample.brain.cpu().numpy() > 0, strict=True)
         return np.concatenate(
-            [slices(runtime, image, brain, tiling, _unheard)["lesion"][:, 0] for image, brain in pairs]
+            [slices(runtime, image, brain, tiling, unheard)["lesion"][:, 0] for image, brain in pairs]
         )
 
     return card, predict
@@ -85,7 +85,3 @@ def settings_of(card: ModelCard) -> Settings:
 def task_of(card: ModelCard) -> str:
     """Whose exam a model takes."""
     return "t1" if card.reference_role == "t1" else "dwi-adc"
-
-
-def _unheard(done: int, total: int) -> None:
-    del done, total

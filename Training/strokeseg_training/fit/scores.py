@@ -12,7 +12,7 @@ from torch import Tensor
 
 from strokeseg.errors import InputError
 from strokeseg.networks import named
-from strokeseg.predict.strategies import Tiling, slice_window, slices, whole, windows
+from strokeseg.predict.strategies import Tiling, slice_window, slices, unheard, whole, windows
 from strokeseg.runtime import Logits
 from strokeseg.runtime.base import NumpyRuntime
 from strokeseg_training.augment import Example
@@ -159,11 +159,11 @@ class PreparedScores:
             said = self._recipe.datasets.slices if self._recipe.datasets else None
             size = None if said is None or said.size is None else (*said.size, 1)
             tiling = Tiling(slice_window((x, y, z), size), _overlap(card.overlap), batch=self._recipe.batch)
-            return slices(network, channels, brain, tiling, _unheard)
+            return slices(network, channels, brain, tiling, unheard)
         if strategy == "windows" and card.window is not None:
             tiling = Tiling(card.window, _overlap(card.overlap), self._recipe.preparation.multiple)
-            return windows(network, channels, brain, tiling, _unheard)
-        return whole(network, channels, _unheard)
+            return windows(network, channels, brain, tiling, unheard)
+        return whole(network, channels, unheard)
 
 
 class _Averaged(NumpyRuntime):
@@ -181,10 +181,6 @@ class _Averaged(NumpyRuntime):
 
 def _overlap(said: float | None) -> float:
     return ENGINES_OVERLAP if said is None else said
-
-
-def _unheard(done: int, total: int) -> None:
-    del done, total
 
 
 def _on_cpu(batch: Batch) -> Batch:

@@ -7,7 +7,7 @@ named logits (1, K, x, y, z) there. Imports `runtime`.
 from __future__ import annotations
 
 from strokeseg.predict.strategies.slices import slice_window, slices
-from strokeseg.predict.strategies.whole import Told, whole
+from strokeseg.predict.strategies.whole import Told, unheard, whole
 from strokeseg.predict.strategies.windows import MapTooLargeError, Size, Tiling, windows
 
-__all__ = ["MapTooLargeError", "Size", "Tiling", "Told", "slice_window", "slices", "whole", "windows"]
+__all__ = ["MapTooLargeError", "Size", "Tiling", "Told", "slice_window", "slices", "unheard", "whole", "windows"]

@@ -13,6 +13,11 @@ Told = Callable[[int, int], None]
 """Hears steps done and their number; raises `Cancelled` when the user asked to stop."""
 
 
+def unheard(done: int, total: int) -> None:
+    """A `Told` for runs that nobody follows and nobody stops."""
+    del done, total
+
+
 def whole(runtime: Runtime, channels: NDArray[np.float32], told: Told) -> Logits:
     """Run a model in one pass. The model grid's axes are multiples of what the card asks for: nothing is padded here.
 
