@@ -17,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 pytest.importorskip("lightning", reason="training needs lightning, which is not installed")
 
+import numpy as np  # noqa: E402
 import typer  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
@@ -28,13 +29,16 @@ from strokeseg_training.bank_writing import write_bank  # noqa: E402
 from strokeseg_training.channels import make_channels  # noqa: E402
 from strokeseg_training.cli_fit import fit as fit_command  # noqa: E402
 from strokeseg_training.export import export_model  # noqa: E402
-from strokeseg_training.fit.batches import Prepare, TrainingBatches, crop_box  # noqa: E402
+from strokeseg_training.fit.batches import Prepare, TrainingBatches, Variation, crop_box  # noqa: E402
 from strokeseg_training.fit.checkpoints import latest  # noqa: E402
 from strokeseg_training.fit.course import Limits  # noqa: E402
+from strokeseg_training.fit.crops import close_up_box, cropped  # noqa: E402
 from strokeseg_training.fit.module import TrainingModule  # noqa: E402
 from strokeseg_training.fit.run import Start, fit  # noqa: E402
 from strokeseg_training.fit.sources import BankSource, Sources  # noqa: E402
+from strokeseg_training.losses.components import component_weights  # noqa: E402
 from strokeseg_training.recipe import recipe_of  # noqa: E402
+from strokeseg_training.recipe_parts import CloseUp  # noqa: E402
 
 phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fit_phantom.py"))))
 CPU = torch.device("cpu")
@@ -463,7 +467,7 @@ def test_half_of_the_patients_are_flipped_each_as_a_whole():
     flipped = 0
     for number in range(40):
         sample = phantom.patient(1)
-        straight, turned = make(sample, [number]), make(sample, [number], flips=True)
+        straight, turned = make(sample, [number]), make(sample, [number], Variation(flips=True))
         if torch.equal(turned.channels, straight.channels):
             continue
         flipped += 1
@@ -475,11 +479,61 @@ def test_half_of_the_patients_are_flipped_each_as_a_whole():
 
 def test_the_margin_grows_at_random_within_its_bound():
     make = Prepare(recipe())
-    sizes = {tuple(make(phantom.patient(1), [n], extra_voxels=3).channels.shape[2:]) for n in range(20)}
+    sizes = {tuple(make(phantom.patient(1), [n], Variation(extra_voxels=3)).channels.shape[2:]) for n in range(20)}
     least = make(phantom.patient(1), [0]).channels.shape[2:]
     assert len(sizes) > 3
     for size in sizes:
         assert all(a <= s <= a + 6 for s, a in zip(size, least, strict=True))
+
+
+def test_close_ups_show_each_lesion_as_often_as_the_other_and_the_right_voxels():
+    brain = torch.ones((32, 32, 32), dtype=torch.bool)
+    lesion = torch.zeros((32, 32, 32))
+    lesion[4:10, 4:10, 4:10], lesion[28, 28, 28] = 1, 1
+    weights = component_weights(lesion[None], voxel_ml=1.0, smallest_ml=0.5)[0]
+    rng, close_up = np.random.default_rng(3), CloseUp(size=(8, 8, 64), lesion_share=0.8)
+    boxes = [close_up_box(lesion, brain, close_up, rng, weights) for _ in range(400)]
+    for box in boxes:
+        assert [size for _, size in box] == [8, 8, 32]
+        assert all(first >= 0 and first + size <= 32 for first, size in box)
+    held = [cropped(lesion, box) for box in boxes]
+    small = sum(bool(h.sum() == 1) for h in held) / 400
+    large = sum(bool(h.sum() > 1) for h in held) / 400
+    assert 0.35 < small < 0.5
+    assert 0.35 < large < 0.6
+    alike = [close_up_box(lesion, brain, close_up, rng) for _ in range(100)]
+    assert sum(bool(cropped(lesion, box).sum() > 1) for box in alike) > 75
+    nowhere = [close_up_box(torch.zeros_like(lesion), brain, close_up, rng) for _ in range(50)]
+    assert len({box[0] for box in nowhere}) > 10
+
+
+def test_a_stage_of_close_ups_comes_before_one_of_whole_brains(tmp_path):
+    write_bank((phantom.patient(s) for s in range(1, 5)), tmp_path / "bank", about={}, shard_size=4)
+    data = {"bank": str(tmp_path / "bank"), "flips": False}
+    near = {"steps": 2, "data": {"close_up": {"size": [8, 8, 8], "lesion_share": 1.0}}}
+    batches = TrainingBatches(
+        recipe(data=data, stages=[near, {"steps": 2}]), torch.device("cpu"), Sources()
+    )  # fmt: skip
+    shapes = [tuple(batches[n].channels.shape[2:]) for n in range(4)]
+    assert shapes[:2] == [(8, 8, 8)] * 2
+    assert all(min(s) > 8 for s in shapes[2:])
+    first = batches[0]
+    assert first.target.lesion.sum() > 0
+    assert first.target.lesion.shape[1:] == first.channels.shape[2:] == first.target.tissue.shape[1:]
+    again = batches[0]
+    assert torch.equal(first.channels, again.channels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": {"bank": "b", "close_up": {"size": [11, 8, 8]}}}, "multiples of 'preparation.multiple'"),
+        ({"data": {"bank": "b", "close_up": {"size": [8, 8, 8], "lesions": 1}}}, "lesions"),
+    ],
+)
+def test_close_ups_that_do_not_fit_are_refused(changes, said):
+    with pytest.raises((InputError, ValueError), match=said):
+        recipe(**changes)
 
 
 def test_a_bank_is_seen_as_a_whole_before_a_patient_comes_again(tmp_path):

@@ -142,6 +142,20 @@ class Recipe(Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _close_ups_of_whole_brains(self) -> Self:
+        sizes = [s.data.close_up.size for s in self.stages if s.data.close_up]
+        if sizes and self.datasets and (self.datasets.slices or self.datasets.patches):
+            raise ValueError("slices and patches are parts already: leave out 'data.close_up'")
+        multiple = self.preparation.multiple
+        wrong = [list(size) for size in sizes if any(n % multiple for n in size)]
+        if wrong:
+            raise ValueError(
+                f"'data.close_up.size' is {wrong[0]}: it must be multiples of 'preparation.multiple', which is "
+                f"{multiple}"
+            )
+        return self
+
     @property
     def steps(self) -> int:
         """Of all stages, those that are told in epochs left aside; see `in_steps`."""

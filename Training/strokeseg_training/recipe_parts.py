@@ -5,7 +5,7 @@ Lengths are in mm, volumes in ml, steps are optimiser steps.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -71,6 +71,22 @@ class GeneratorData(Part):
     seeds: Seeds
 
 
+class CloseUp(Part):
+    """A part of the brain that is shown in place of the whole: more lesions an hour, and less of what surrounds them.
+
+    A network that is run on whole brains should end its training on them: what it takes for usual depends on how much
+    of a brain it sees.
+
+    Attributes:
+        size: Voxels along (right, front, top); a crop that is smaller stays whole along that axis.
+        lesion_share: How many of those of a patient with lesions lie around a voxel of lesion, each lesion as often as
+            any other; the rest lie around any voxel of the brain.
+    """
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    lesion_share: float = Field(default=0.7, ge=0, le=1)
+
+
 class Data(Part):
     """Where samples come from: `generator`, `bank` or `prepared`, or real ones of `prepared` among those of the others.
 
@@ -83,6 +99,8 @@ class Data(Part):
         real_share: Of `prepared`'s samples where a second source is given, too; they come in even turns.
         flips: Left and right exchanged in half of the samples.
         extra_voxels: The crop's margin grows by up to this many voxels on each side, at random; not with slices.
+        close_up: Parts of the crop around the brain in place of all of it; not with slices or patches, which are parts
+            already.
         workers: Processes that prepare samples; 0: the training process, on the training device.
         prefetch: Batches that each worker keeps ready.
     """
@@ -93,6 +111,7 @@ class Data(Part):
     real_share: float | None = Field(default=None, gt=0, lt=1)
     flips: bool = True
     extra_voxels: int = Field(default=0, ge=0, le=64)
+    close_up: CloseUp | None = None
     workers: int = Field(default=1, ge=0, le=64)
     prefetch: int = Field(default=4, ge=1, le=64)
 

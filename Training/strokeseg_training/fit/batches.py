@@ -14,21 +14,23 @@ from torch.utils.data import Dataset
 from strokeseg.errors import InputError
 from strokeseg_training.augment import Augmenter, Example, augment_sample
 from strokeseg_training.channels import make_channels
-from strokeseg_training.fit.crops import crop_box, cropped, flipped, joined
+from strokeseg_training.fit.crops import close_up_box, crop_box, cropped, flipped, joined
 from strokeseg_training.fit.prepared import LABELS, PreparedSource
 from strokeseg_training.fit.sources import CountedSource, Source, Sources, turn
 from strokeseg_training.losses import IGNORED, Target, component_weights
 from strokeseg_training.losses.entropy import IGNORED_TISSUE
 from strokeseg_training.recipe import Recipe
+from strokeseg_training.recipe_parts import CloseUp
 from strokeseg_training.sample import Sample
 
-__all__ = ["Batch", "Labels", "Prepare", "TrainingBatches", "crop_box", "drawn", "validation_batches"]
+__all__ = ["Batch", "Labels", "Prepare", "TrainingBatches", "Variation", "crop_box", "drawn", "validation_batches"]
 
 _AUGMENTATION = 42  # names the stream of random numbers that crops and flips
 # What stands around the smaller volumes of a batch. Tissue and classes of a patient's own crop count out to its ends;
 # what others' size adds to it does not.
 _FILL_OF_TERMS = (0, 0, 0, 0, IGNORED_TISSUE)
 _FILL_OF_LABELS = (0, IGNORED, 0)
+_WEIGHTS = 3  # of the columns that terms are made of
 
 
 class Labels(NamedTuple):
@@ -42,6 +44,14 @@ class Labels(NamedTuple):
 
     label: Tensor
     inside: Tensor
+
+
+class Variation(NamedTuple):
+    """How one sample may be shown in several ways; see `Data` of the same names."""
+
+    flips: bool = False
+    extra_voxels: int = 0
+    close_up: CloseUp | None = None
 
 
 class Batch(NamedTuple):
@@ -68,23 +78,20 @@ class Prepare:
         # Slices and patches have their size.
         self._whole = data is None or (data.slices is None and data.patches is None)
 
-    def __call__(self, sample: Sample, numbers: Sequence[int], *, flips: bool = False, extra_voxels: int = 0) -> Batch:
+    def __call__(self, sample: Sample, numbers: Sequence[int], variation: Variation | None = None) -> Batch:
         """A batch of the sample's patients, each cropped around its brain and padded to the largest.
 
         Args:
             sample: N patients.
             numbers: Of the patients in the run; name their random numbers.
-            flips: Exchange left and right of half of them.
-            extra_voxels: The margin grows by up to so many voxels on each side.
+            variation: None: each is shown as the engine would show it.
 
         Raises:
             InputError: A patient has no brain, or not the recipe's spacing.
         """
-        return self.batch(self.made(sample, numbers, flips=flips, extra_voxels=extra_voxels))
+        return self.batch(self.made(sample, numbers, variation))
 
-    def made(
-        self, sample: Sample, numbers: Sequence[int], *, flips: bool = False, extra_voxels: int = 0
-    ) -> list[list[Tensor]]:
+    def made(self, sample: Sample, numbers: Sequence[int], variation: Variation | None = None) -> list[list[Tensor]]:
         """The rows of a batch, of synthetic patients; see `__call__`."""
         self._refuse_unusable(sample)
         channels = make_channels(sample, self._preparation.channels)
@@ -95,21 +102,19 @@ class Prepare:
             weights = component_weights(lesion, math.prod(sample.spacing_mm) / 1000.0, self._smallest_ml)
             columns = [channels, lesion, sample.brain, weights, sample.tissue]
         return [
-            self._row([c[n] for c in columns], sample.brain[n], number, flips=flips, extra_voxels=extra_voxels)
-            for n, number in enumerate(numbers)
+            self._row([c[n] for c in columns], sample.brain[n], number, variation) for n, number in enumerate(numbers)
         ]
 
-    def real(self, example: Example, number: int, *, flips: bool = False, extra_voxels: int = 0) -> list[Tensor]:
+    def real(self, example: Example, number: int, variation: Variation | None = None) -> list[Tensor]:
         """A row of a batch, of a prepared patient, slice or patch; its tissue is not known.
 
         Args:
             example: With the maps ``labels`` and ``brain``.
             number: Of the sample in the run.
-            flips: As in `__call__`.
-            extra_voxels: As in `__call__`.
+            variation: As in `__call__`.
         """
         brain = example.maps["brain"] if self._whole else None
-        row = self._row(self._columns(example), brain, number, flips=flips, extra_voxels=extra_voxels)
+        row = self._row(self._columns(example), brain, number, variation)
         # Where the crop leaves the grid, tissue is not known either.
         return row if self._labelled else [*row[:-1], torch.full_like(row[-1], IGNORED_TISSUE)]
 
@@ -134,11 +139,10 @@ class Prepare:
         full = joined(rows, _FILL_OF_TERMS)
         return Batch(full[0], Target(lesion=full[1], inside=full[2], weights=full[3], tissue=full[4]))
 
-    def _row(
-        self, row: list[Tensor], brain: Tensor | None, number: int, *, flips: bool, extra_voxels: int
-    ) -> list[Tensor]:
-        """Cropped around the brain, if one is given, and flipped by the random numbers of the sample."""
+    def _row(self, row: list[Tensor], brain: Tensor | None, number: int, variation: Variation | None) -> list[Tensor]:
+        """Cropped around the brain, if one is given, and varied by the random numbers of the sample."""
         rng = np.random.default_rng([self._seed, _AUGMENTATION, number])
+        flips, extra_voxels, close_up = variation or Variation()
         if brain is not None:
             box = crop_box(
                 brain,
@@ -147,6 +151,10 @@ class Prepare:
                 extra=rng.integers(0, extra_voxels + 1, size=(3, 2)) if extra_voxels else None,
             )
             row = [cropped(v, box) for v in row]
+            if close_up is not None:
+                weights = None if self._labelled else row[_WEIGHTS]
+                inner = close_up_box(row[1], row[2], close_up, rng, weights)
+                row = [cropped(v, inner) for v in row]
         turned = flips and bool(rng.random() < 0.5)
         return [flipped(v, turned) for v in row]
 
@@ -200,19 +208,20 @@ class TrainingBatches(Dataset[Batch]):
         first = (number * together + mine) * self._recipe.batch
         numbers = range(first, first + self._recipe.batch)
         turns = {n: turn(n, data.real_share) if real and synthetic else (real is not None, n) for n in numbers}
+        varied = Variation(data.flips, data.extra_voxels, data.close_up)
         rows: dict[int, list[Tensor]] = {}
         made = [n for n in numbers if not turns[n][0]]
         if made and synthetic is not None:
             sample = synthetic.samples([turns[n][1] for n in made])
             if self._augment is not None:
                 sample = augment_sample(self._augment, sample, made)
-            found = self._prepare.made(sample, made, flips=data.flips, extra_voxels=data.extra_voxels)
+            found = self._prepare.made(sample, made, varied)
             rows |= zip(made, found, strict=True)
         for n in numbers:
             if real is not None and turns[n][0]:
                 example = real.example(turns[n][1])
                 example = example if self._augment is None else self._augment(example, n)
-                rows[n] = self._prepare.real(example, n, flips=data.flips, extra_voxels=data.extra_voxels)
+                rows[n] = self._prepare.real(example, n, varied)
         return self._prepare.batch([rows[n] for n in numbers])
 
     def _opened(self, stage: int) -> tuple[Source | None, PreparedSource | None]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from strokeseg_training.recipe_parts import CloseUp
+
 
 def crop_box(
     brain: Tensor, *, margin: int, multiple: int, extra: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None
@@ -32,6 +34,31 @@ def crop_box(
         size = -(-(high - low + 1 + 2 * margin) // multiple) * multiple
         box.append((low - (size - (high - low + 1)) // 2, size))
     return box
+
+
+def close_up_box(
+    lesion: Tensor, brain: Tensor, close_up: CloseUp, rng: np.random.Generator, weights: Tensor | None = None
+) -> list[tuple[int, int]]:
+    """First voxel and size of a part of a volume along each axis, around a voxel of lesion or of brain.
+
+    Args:
+        lesion: (x, y, z), where it is above 0.
+        brain: (x, y, z) boolean, not empty.
+        close_up: Says how large, and how often around a lesion.
+        rng: Of the sample.
+        weights: (x, y, z), of each voxel of lesion; none: all alike, and large lesions are seen most.
+
+    Returns:
+        Within the volume; where that is smaller along an axis, all of it.
+    """
+    chance = (weights if weights is not None else (lesion > 0) & brain).flatten().double().numpy()
+    if rng.random() >= close_up.lesion_share or not chance.any():
+        chance = brain.flatten().double().numpy()
+    ends = np.cumsum(chance)
+    voxel = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
+    middle = np.unravel_index(voxel, tuple(brain.shape))
+    sizes = [min(n, s) for n, s in zip(close_up.size, brain.shape, strict=True)]
+    return [(min(max(int(m) - n // 2, 0), s - n), n) for m, n, s in zip(middle, sizes, brain.shape, strict=True)]
 
 
 def cropped(volume: Tensor, box: list[tuple[int, int]]) -> Tensor:
