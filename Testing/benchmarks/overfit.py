@@ -24,12 +24,11 @@ from typing import Any
 
 from _overfit_settings import EVERY_ONE, SMALLER, Task
 
-# Patients with lesions of some size: a lesion of three voxels says nothing about a network.
-SEEDS, LEAST_ML = range(40, 100), 5.0
+SEEDS = range(40, 400)
 
 
-def write_patients(folder: Path, task: Task, layout: str) -> None:
-    """Five patients of the generator, the first five seeds whose lesions are large enough."""
+def write_patients(folder: Path, task: Task, layout: str, least_ml: float) -> None:
+    """Five patients of the generator, the first five seeds with so much lesion."""
     from strokeseg_training.generator.generator import Generator
     from strokeseg_training.generator.scene import GENERATOR_VERSION, draw_scene
     from strokeseg_training.synthesize import DataSet, write_data_set
@@ -39,7 +38,7 @@ def write_patients(folder: Path, task: Task, layout: str) -> None:
         scene = draw_scene(seed, task)
         sample = generator.make([scene])
         x, y, z = sample.spacing_mm
-        if float(sample.lesion.sum()) * x * y * z / 1000 >= LEAST_ML:
+        if float(sample.lesion.sum()) * x * y * z / 1000 >= least_ml:
             chosen.append(scene)
         if len(chosen) == 5:
             break
@@ -107,12 +106,15 @@ def main() -> None:
             name, _, loss = word.partition(":")
             if name not in SMALLER:
                 words.error(f"there is no '{name}'; choose of {', '.join(SMALLER)}")
-            task, layout = SMALLER[name].task, SMALLER[name].layout
-            data = place / "data" / layout
+            task, layout, least_ml = SMALLER[name].task, SMALLER[name].layout, SMALLER[name].least_ml
+            data = place / "data" / f"{layout}-{least_ml:g}ml"
             if not data.is_dir():
                 start = time.perf_counter()
-                write_patients(data, task, layout)
-                print(f"five patients of {task} in {time.perf_counter() - start:.0f} s", flush=True)
+                write_patients(data, task, layout, least_ml)
+                print(
+                    f"five patients of {task} with {least_ml:g} ml or more in {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
             prepared, run = place / "prepared" / name, place / "runs" / word.replace(":", "-")
             row = learn(name, loss, data, prepared, run, given.threads, given.minutes)
             rows.append(row)

@@ -174,13 +174,18 @@ def error(stage: Stage) -> Iterator[None]:
     yield
 
 
-def result(stage: Stage) -> Iterator[None]:
+def result(stage: Stage, model: str = "adc-threshold") -> Iterator[None]:
     """A result with its table."""
-    stage.open()
+    stage.open(model)
     stage.drive.tryIt(stage.environment, stage.widget)
     stage.fold("inputSection", "modelSection")
     stage.turn()
     yield
+
+
+def network(stage: Stage) -> Iterator[None]:
+    """A result of the bundled network, as a user gets it who changes nothing."""
+    yield from result(stage, "auto")
 
 
 def everything(stage: Stage) -> Iterator[None]:
@@ -238,7 +243,20 @@ def about(stage: Stage) -> Iterator[None]:
 
 STATES: dict[str, Callable[[Stage], Iterator[None]]] = {
     made.__name__: made
-    for made in (empty, loaded, forbidden, running, cancelled, error, result, threshold, everything, setup, about)
+    for made in (
+        empty,
+        loaded,
+        forbidden,
+        running,
+        cancelled,
+        error,
+        result,
+        network,
+        threshold,
+        everything,
+        setup,
+        about,
+    )
 }
 
 
@@ -301,7 +319,7 @@ def gallery(folder: Path) -> list[Path]:
     from slicer_harness import pictures
     from slicer_harness.slice_view import row
 
-    with staged("result") as stage:
+    with staged("network") as stage:
         stage.choose(0)
         views = stage.views(("Red", "Yellow", "Green"))
         return [

@@ -33,8 +33,12 @@ class Unit(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The unit's output."""
         features = features + self.attention(self.attention_norm(features))
-        result: Tensor = features + self.drop_path(self.feed_forward(self.forward_norm(features)))
-        return result
+        parts = self.feed_forward.parts(self.forward_norm(features))
+        if self.training:
+            dropped: Tensor = self.drop_path(sum(parts[1:], start=parts[0]))
+            return features + dropped
+        # In this order each is added where its convolution ends, without a pass through memory of its own.
+        return sum(parts, start=features)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -46,7 +50,8 @@ class ChannelNorm(nn.LayerNorm):
             return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         # OpenVINO would bring the channels to the end for its own norm, and back again for the next convolution.
         rest = features - features.mean(1, keepdim=True)
-        scale = torch.rsqrt((rest * rest).mean(1, keepdim=True) + self.eps)
+        length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
+        scale = torch.rsqrt(length * length / int(features.shape[1]) + self.eps)
         return rest * scale * _as_map(self.weight) + _as_map(self.bias)
 
 
@@ -80,14 +85,21 @@ class ReducedAttention(nn.Module):
             sources, torch.split(self.projection.weight, width), torch.split(self.projection.bias, width), strict=True
         )
         query, key, value = (self._by_head(_projected(*part)) for part in parts)
-        mixed = functional.scaled_dot_product_attention(query, key, value, scale=(width // self.heads) ** -0.5)
-        found = mixed.transpose(1, 2).reshape(-1, x, y, width).permute(0, 3, 1, 2)
+        scale = (width // self.heads) ** -0.5
+        if torch.onnx.is_in_onnx_export():
+            # OpenVINO's products take what is transposed right before them as it lies in memory.
+            shares = torch.softmax(query.transpose(2, 3) @ (key * scale), dim=-1)
+            found = (value @ shares.transpose(2, 3)).reshape(-1, width, x, y)
+        else:
+            rows = (part.transpose(2, 3) for part in (query, key, value))
+            mixed = functional.scaled_dot_product_attention(*rows, scale=scale)
+            found = mixed.transpose(1, 2).reshape(-1, x, y, width).permute(0, 3, 1, 2)
         return _projected(found, self.output.weight, self.output.bias)
 
     def _by_head(self, features: Tensor) -> Tensor:
-        """(N, width, x, y) as (N, heads, x * y, width / heads)."""
+        """(N, width, x, y) as (N, heads, width / heads, x * y)."""
         width, x, y = (int(size) for size in features.shape[1:])
-        return features.reshape(-1, self.heads, width // self.heads, x * y).transpose(2, 3)
+        return features.reshape(-1, self.heads, width // self.heads, x * y)
 
 
 class FeedForward(nn.Module):
@@ -110,6 +122,11 @@ class FeedForward(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, width, x, y) to the same."""
+        parts = self.parts(features)
+        return sum(parts[1:], start=parts[0])
+
+    def parts(self, features: Tensor) -> list[Tensor]:
+        """What the output is the sum of, one a map."""
         width = self.expand.groups
         times = self.expand.out_channels // width
         assert self.expand.bias is not None
@@ -122,7 +139,7 @@ class FeedForward(nn.Module):
             )
             bias = self.contract.bias if k == 0 else None
             parts.append(functional.conv2d(functional.gelu(expanded), self.contract.weight[:, rows], bias))
-        return sum(parts[1:], start=parts[0])
+        return parts
 
 
 def _projected(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
