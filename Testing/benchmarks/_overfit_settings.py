@@ -32,7 +32,8 @@ _ATLAS = Smaller(
         # Whole volumes are scored: of slices that it never saw, without lesion, nothing can be known by heart.
         *_COMMON, "preparation.spacing_mm=[3,3,6]", "datasets.slices.size=[64,96]", "datasets.slices.which=brain",
         # Nothing normalises atlas-unet: without a slow beginning the Dice loss ends in background at once.
-        "batch=16", "network.arguments={channels: [16, 32, 64, 64, 64]}", "schedule.warm_up=100", "gradient_clip=1",
+        "batch=4", "network.arguments={channels: [16, 32, 64, 64, 64]}", "schedule.warm_up=200", "gradient_clip=1",
+        "validation.every=200",
     ),
     least_ml=20.0,
 )  # fmt: skip
