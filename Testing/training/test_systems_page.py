@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="recipes and networks need torch, which is n
 import yaml
 
 from strokeseg.networks import build
+from strokeseg_training.fit.misfits import refuse_misfit
 from strokeseg_training.recipe import load_recipe, recipe_names
 
 PAGE = (Path(__file__).parents[2] / "StrokeSegExtension" / "docs" / "systems.md").read_text(encoding="utf-8")
@@ -71,3 +72,15 @@ def test_an_option_is_taken_by_the_recipe_and_its_network(recipe: str, setting: 
     assert (dict(list(seen.items()) + list(wanted.items())) if isinstance(wanted, dict) else wanted) == seen
     if key.startswith("network."):
         build(recipe, **{**made.network.arguments, **TINY[recipe]})
+
+
+@pytest.mark.parametrize("recipe", ["atlas-unet", "atlas-segnet", "atlas-resunet"])
+def test_what_is_said_of_the_second_release_of_atlas_makes_a_recipe_that_fits_itself(recipe: str) -> None:
+    paragraph = next(p for p in PAGE.split("\n\n") if p.startswith("Release 2 of ATLAS"))
+    settings = [s for s in re.findall(r"`([^`]+)`", paragraph) if "=" in s]
+    first = load_recipe(recipe).as_data()["card"]["classes"][:1]
+    made = load_recipe(recipe, [*settings, f"card.classes={yaml.safe_dump(first, default_flow_style=True)}"])
+    assert len(settings) == 3
+    assert made.datasets is not None
+    assert (made.datasets.layout, len(made.datasets.classes), len(made.card.classes)) == ("atlas-r2", 1, 1)
+    refuse_misfit(build(recipe, **{**made.network.arguments, **TINY[recipe]}), made)

@@ -101,7 +101,8 @@ class Patches(Part):
         each: Patches of a patient in a pass, if they are random.
         lesion_share: How many of the random patches of a patient with a lesion are drawn around a voxel of lesion, the
             others around any of the brain; patches end where the volume does.
-        start: First voxel of a fixed patch. What lies beside it is never seen, lesions among it.
+        start: First voxel of a fixed patch in the stored volume, which is the scan's own with ``frame: scan``. What
+            lies beside it is never seen, lesions among it.
     """
 
     size: Voxels
@@ -134,8 +135,9 @@ class Datasets(Part):
         patches: For networks in three dimensions that do not see the whole brain at once.
         registration: The other images are laid onto the reference image by rigid registration where that helps, as
             ``strokeseg segment --register`` does: the model then wants this option, too.
-        frame: Voxels of the stored volumes, the brain in their middle; none: as many as the brain needs. The engine
-            shows a network the brain's own box, whatever zeros stood around it here.
+        frame: Voxels of the stored volumes, the brain in their middle; ``scan``: the whole scan, the brain where it
+            lies in it; none: as many as the brain needs. The engine shows a network the brain's own box, whatever zeros
+            stood around it here.
     """
 
     layout: Layout
@@ -147,7 +149,7 @@ class Datasets(Part):
     slices: Slices | None = None
     patches: Patches | None = None
     registration: bool = False
-    frame: Voxels | None = None
+    frame: Voxels | Literal["scan"] | None = None
 
     @model_validator(mode="after")
     def _one_kind_of_sample(self) -> Self:

@@ -11,8 +11,11 @@ from typing import Any
 
 from strokeseg.errors import InputError
 from strokeseg_training.recipe import Recipe, load_recipe
+from strokeseg_training.recipe_losses import DiceFocal
 
 Columns = Mapping[str, Sequence[float]]
+SOFT_DICE = "soft Dice of the training batches"
+"""Name of its curve: of slices or patches, and with the background where the loss counts it; no Dice of patients."""
 _TRAIN, _VALIDATION, _RECIPE = "train.csv", "validation.csv", "recipe.yaml"
 
 
@@ -25,12 +28,14 @@ class Epoch:
         step: At its end.
         train: Column of the training's log to its mean over all rows of the epoch; NaN without any.
         validation: Column to its value.
+        soft_dice: Of the training batches, mean over all rows of the epoch; NaN without any.
     """
 
     number: int
     step: int
     train: Mapping[str, float]
     validation: Mapping[str, float]
+    soft_dice: float
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,45 @@ class TrainingRun:
     validation: Columns
 
     @property
+    def soft_dice(self) -> Sequence[float]:
+        """Soft Dice of the training batches, a row of the log each; empty where the loss has no such term.
+
+        The log's column ``dice`` is a term of the loss, 1 - Dice.
+        """
+        objective = getattr(self.recipe, "objective", None)
+        settings = None if objective is None else objective.settings
+        # One logit tells two classes apart, the background's and its own.
+        divided = isinstance(settings, DiceFocal) and settings.divided_twice
+        times = len(self.recipe.card.classes) + 1 if divided else 1
+        return [times * (1.0 - term) for term in self.train.get("dice", ())]
+
+    def curves(self, column: str) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+        """What there is to draw of a figure, and of it for each class: name of a line to steps and values.
+
+        Args:
+            column: ``loss``; ``dice``: of training the soft Dice of the batches, if the loss has a term for it.
+        """
+        found: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+        if column == "dice":
+            if self.soft_dice:
+                found[SOFT_DICE] = (self.train["step"], self.soft_dice)
+        elif column in self.train:
+            found[f"training {column}"] = (self.train["step"], self.train[column])
+        for key, values in self.validation.items():
+            if key == column or key.startswith(f"{column}_"):
+                found[f"validation {key}"] = (self.validation["step"], values)
+        return found
+
+    @property
     def epochs(self) -> list[Epoch]:
         """One a validation; a mean over all that was logged in it, never the last row's value."""
-        found, begin = [], 0
+        found, begin, soft = [], 0, self.soft_dice
         for number, end in enumerate(self.validation.get("step", ()), start=1):
             rows = [n for n, step in enumerate(self.train.get("step", ())) if begin < step <= end]
             train = {c: _mean([values[n] for n in rows]) for c, values in self.train.items() if c != "step"}
             scores = {c: values[number - 1] for c, values in self.validation.items() if c != "step"}
-            found.append(Epoch(number, int(end), train, scores))
+            dice = _mean([soft[n] for n in rows]) if soft else math.nan
+            found.append(Epoch(number, int(end), train, scores, dice))
             begin = int(end)
         return found
 

@@ -120,8 +120,9 @@ def write_results(
         "without-lesion.png": charts.distributions(results.records),
     }
     if run is not None:
-        figures["training-loss.png"] = charts.curves(_lines(run, "loss"), "loss", title="Loss")
-        figures["validation-dice.png"] = charts.curves(_lines(run, "dice"), "Dice", title="Dice in validation")
+        figures["training-loss.png"] = charts.curves(run.curves("loss"), "loss", title="Loss")
+        if dice := run.curves("dice"):
+            figures["validation-dice.png"] = charts.curves(dice, "Dice", title="Dice in training and validation")
     for name, text in texts.items():
         write_text(out / name, text)
     written = [out / name for name in texts]
@@ -133,16 +134,6 @@ def write_results(
     shown = [p.relative_to(out).as_posix() for p in written if p.parent == out / "figures"]
     write_text(out / "report.html", render(results, pictures, shown, [p.relative_to(out).as_posix() for p in written]))
     return [*written, out / "report.html"]
-
-
-def _lines(run: TrainingRun, column: str) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-    logs = {"training": run.train, "validation": run.validation}
-    return {
-        f"{name} {key}": (columns["step"], columns[key])
-        for name, columns in logs.items()
-        for key in columns
-        if key == column or key.startswith(f"{column}_")
-    }
 
 
 def _loss(run: TrainingRun | None) -> str:

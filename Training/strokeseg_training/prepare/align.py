@@ -3,14 +3,15 @@
 Everything is placed by affines, in one interpolation: the other images onto the reference image, all of it onto the
 model's grid, whose axes are the reference image's own, closest to right, front and top. It is the engine's `prepare`
 that does so, in training as with every patient later. Labels follow by the largest share of each voxel, at least one
-half where there is one class. A frame is a grid of a fixed size around the brain: the model's grid, cut or continued
-voxel by voxel.
+half where there is one class. A frame is a grid of a fixed size around the brain, or that of the whole scan: the
+model's grid, cut or continued voxel by voxel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from strokeseg.volume import Grid, resample
 from strokeseg_training.prepare.labels import Moved, move_labels
 
 Size = tuple[int, int, int]
+_ROUNDING = 1e-3  # voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,14 @@ class Aligned:
         return self.place.grid
 
 
-def align(prepared: Prepared, labels: NDArray[np.uint8], frame: Size | None = None) -> Aligned:
+def align(prepared: Prepared, labels: NDArray[np.uint8], frame: Size | Literal["scan"] | None = None) -> Aligned:
     """Channels, brain and labels on the model's grid, or in a frame around the brain.
 
     Args:
         prepared: By the engine.
         labels: uint8 (x, y, z) on the reference image's grid.
-        frame: Voxels (x, y, z) of the grid, the brain's box in the middle; None: the model's grid.
+        frame: Voxels (x, y, z) of the grid, the brain's box in the middle; ``scan``: as many as the reference image
+            reaches over; None: the model's grid.
 
     Raises:
         InputError: The brain does not fit into the frame.
@@ -59,7 +62,7 @@ def align(prepared: Prepared, labels: NDArray[np.uint8], frame: Size | None = No
     place, channels = prepared.model_grid, prepared.channels
     brain = place.forward(prepared.brain.mask) >= 0.5
     if frame is not None:
-        grid = frame_around(place.grid, brain, frame)
+        grid = frame_of_scan(place) if frame == "scan" else frame_around(place.grid, brain, frame)
         # The same voxels, copied.
         channels = np.stack([resample(c, place.grid, grid) for c in channels])
         brain = resample(brain, place.grid, grid) >= 0.5
@@ -82,7 +85,7 @@ def frame_around(grid: Grid, brain: NDArray[Any], size: Size) -> Grid:
     Raises:
         InputError: The box is larger than the frame: part of the brain would be lost.
     """
-    start = np.zeros(3)
+    start = np.zeros(3, dtype=np.int64)
     for axis, wanted in enumerate(size):
         inside = np.flatnonzero(np.asarray(brain).any(axis=tuple(a for a in range(3) if a != axis)))
         own = int(inside[-1] - inside[0]) + 1
@@ -93,6 +96,29 @@ def frame_around(grid: Grid, brain: NDArray[Any], size: Size) -> Grid:
                 "Set a larger 'datasets.frame', or leave it out: then every patient has the room that the brain needs.",
             )
         start[axis] = inside[0] - (wanted - own) // 2
+    return _moved(grid, start, size)
+
+
+def frame_of_scan(place: ModelGrid) -> Grid:
+    """The model's lattice over the reference image's whole field of view, which the brain's box is a part of.
+
+    Args:
+        place: The model's grid and the reference image's own.
+
+    Returns:
+        Where the model has the image's own spacing, its voxels, the axes turned to right, front and top.
+    """
+    ends = product(*((0, n - 1) for n in place.native.shape))
+    corners = place.grid.to_voxel(place.native.to_world(np.array(list(ends), dtype=np.float64)))
+    # A voxel's place is known to rounding only.
+    first = np.floor(corners.min(axis=0) + _ROUNDING).astype(np.int64)
+    last = np.ceil(corners.max(axis=0) - _ROUNDING).astype(np.int64)
+    x, y, z = (int(n) for n in last - first + 1)
+    return _moved(place.grid, first, (x, y, z))
+
+
+def _moved(grid: Grid, first: NDArray[np.int64], size: Size) -> Grid:
+    """The same lattice from another voxel on."""
     affine = grid.affine.copy()
-    affine[:3, 3] = grid.to_world(start)
+    affine[:3, 3] = grid.to_world(first)
     return Grid(size, affine)

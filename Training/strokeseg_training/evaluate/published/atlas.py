@@ -28,15 +28,10 @@ def write(work: Work) -> list[Path]:
     write_text(page, "\n".join(_by_loss(rows)) + "\n")
     written = [table, page]
     if work.run is not None:
-        run = work.run
         for column, label in (("dice", "Dice"), ("loss", "loss")):
-            lines = {
-                f"{name} {key}": (columns["step"], columns[key])
-                for name, columns in (("training", run.train), ("validation", run.validation))
-                for key in columns
-                if key == column or key.startswith(f"{column}_")
-            }
-            title = f"{work.results.card.name}, loss: {work.loss}"
+            lines, title = work.run.curves(column), f"{work.results.card.name}, loss: {work.loss}"
+            if not lines:
+                continue
             figure = charts.curves(lines, label, title=title)
             written.append(charts.save(figure, work.folder / f"{column}_curve.png", work.results.note))
     return written

@@ -22,7 +22,7 @@ from strokeseg_training.prepare.storage import to_json, write_text
 _KEYS = {"dice_score": "dice", "iou_score": "iou", "sensitivity": "sensitivity", "specificity": "specificity",
          "precision": "precision"}  # fmt: skip
 # What the original calls the terms of its loss, and what a log does.
-_TERMS = {"loss": "loss", "tversky": "focal_tversky", "boundary": "boundary", "dice": "dice"}
+_TERMS = {"loss": "loss", "tversky": "focal_tversky", "boundary": "boundary"}
 
 
 def write(work: Work) -> list[Path]:
@@ -100,6 +100,7 @@ def _row(number: int, record: Record) -> dict[str, Any]:
 def training_history(run: TrainingRun, hashes: Mapping[str, str]) -> dict[str, Any]:
     """The content of ``complete_training_history.json``; null for what the log does not hold.
 
+    ``val_dice`` is that of whole volumes, ``train_dice`` the soft one of batches: only a loss with Dice has it.
     The original's times of day are left out: the same run gives the same file.
     """
     epochs = run.epochs
@@ -117,22 +118,24 @@ def _epoch(epoch: Epoch, before: Epoch | None) -> dict[str, Any]:
     def value(columns: Mapping[str, float], name: str) -> float | None:
         return _value(columns.get(name, math.nan))
 
-    def change(side: str, name: str) -> float | None:
+    def change(name: str) -> float | None:
         if before is None:
             return None
-        return _value(getattr(epoch, side).get(name, math.nan) - getattr(before, side).get(name, math.nan))
+        return _value(epoch.validation.get(name, math.nan) - before.validation.get(name, math.nan))
 
     per_step = epoch.train.get("seconds_per_step", math.nan)
     return {
         "epoch": epoch.number,
         "step": epoch.step,
         **{f"train_{name}": value(epoch.train, column) for name, column in _TERMS.items()},
+        "train_dice": _value(epoch.soft_dice),
         **{f"val_{name}": value(epoch.validation, column) for name, column in _TERMS.items()},
+        "val_dice": value(epoch.validation, "dice"),
         "learning_rate": value(epoch.train, "learning_rate"),
         "epoch_time": _value(per_step * (epoch.step - (before.step if before else 0))),
-        "val_dice_change": change("validation", "dice"),
-        "val_loss_change": change("validation", "loss"),
-        "train_dice_change": change("train", "dice"),
+        "val_dice_change": change("dice"),
+        "val_loss_change": change("loss"),
+        "train_dice_change": None if before is None else _value(epoch.soft_dice - before.soft_dice),
         "validation_type": "whole volumes, mean over patients with a lesion",
     }
 

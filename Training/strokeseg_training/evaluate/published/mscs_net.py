@@ -20,9 +20,8 @@ from strokeseg_training.prepare.storage import to_json, write_text
 
 _FIGURES = {"lesion_dice": "dice", "lesion_iou": "iou", "precision": "precision", "recall": "sensitivity",
             "accuracy": "accuracy", "ahd_mm": "ahd_mm"}  # fmt: skip
-# What the original's curves show, and what the columns of a log may call it.
-_CURVES = {"accuracy": ("accuracy",), "IoU": ("iou",), "precision": ("precision",), "recall": ("sensitivity", "recall"),
-           "Dice": ("dice",)}  # fmt: skip
+# What the original's curves show beside Dice, and what the columns of a log may call it.
+_CURVES = {"accuracy": ("accuracy",), "IoU": ("iou",), "precision": ("precision",), "recall": ("sensitivity", "recall")}
 
 
 def write(work: Work) -> list[Path]:
@@ -67,6 +66,9 @@ def _curves(run: TrainingRun) -> Figure | None:
         }
         if lines:
             views[title] = lines
+    # In the log of a training, 'dice' is a term of the loss.
+    if dice := run.curves("dice"):
+        views["Dice"] = dice
     if not views:
         return None
     figure = Figure(figsize=(max(2.8 * len(views), 4.2), 3.2), layout="constrained")
