@@ -35,6 +35,7 @@ def full(card: ModelCard) -> str:
         _("Finds"): card.task,
         _("Intended use"): card.intended_use,
         _("Network"): card.network,
+        _("Runs in"): _runtime(card),
         _("Threshold"): _decision(card),
         _("Smallest lesion"): f"{card.minimum_lesion_ml:g} ml",
     }
@@ -44,6 +45,12 @@ def full(card: ModelCard) -> str:
         rows[title] = _plain(value).replace(": ", ", ")
     lines = [f"{name}: {value}" for name, value in rows.items()]
     return _lines([*lines, _("What it takes, what was measured and its limits: see the section Model.")])
+
+
+def _runtime(card: ModelCard) -> str:
+    names = {"openvino": "OpenVINO", "torch": "PyTorch", "threshold": _("StrokeSeg itself, a rule without network")}
+    # Older cards give no reason.
+    return f"{names[card.runtime]}. {card.runtime_reason}" if card.runtime_reason else names[card.runtime]
 
 
 def _decision(card: ModelCard) -> str:

@@ -3,12 +3,12 @@
     python Testing/benchmarks/lesion_net.py [--slices 16] [--rounds 3] [--threads 2] [--json FILE]
 
 The published form is PyTorch with PyTorch's own attention, channels first, the grouped convolution of the feed-forward
-part at once, interpolation before the decoder's 1x1 convolutions, one slice a call (_published_lesion_net.py). Ours has
-channels last, fused attention and the grouped convolution in parts, convolves first (the two commute), takes the slices
-of a batch together and runs in OpenVINO. Weights are random and the same in all ways, rounded to the half precision in
-which models are stored; the ways take turns, the least of all rounds counts, and the program ends with an error where a
-logit differs from the published form's by more than 1e-4 or where the engine is not twice as fast. Figures are those of
-the computer that prints them.
+part at once, interpolation before the decoder's 1x1 convolutions, one slice a call (phantoms/published_lesion_net.py).
+Ours has channels last, fused attention and the grouped convolution in parts, convolves first (the two commute), takes
+the slices of a batch together and runs in OpenVINO. Weights are random and the same in all ways, those of the norms and
+their statistics, too, rounded to the half precision in which models are stored; the ways take turns, the least of all
+rounds counts, and the program ends with an error where a logit of any slice, as it is timed, differs from the published
+form's by more than 1e-4 or where the engine is not twice as fast. Figures are those of the computer that prints them.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phantoms"))
-from _published_lesion_net import PublishedLesionNet
 from published_cards import published_card
+from published_lesion_net import PublishedLesionNet, train_norms
 
 SIZE = (128, 128, 1)
 ALLOWED = 1e-4
@@ -49,7 +49,9 @@ def ways(folder, threads):
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network = build("lesion-net").half().float().eval()
+    network = build("lesion-net")
+    train_norms(network, seed=1)
+    network = network.half().float().eval()
     print("exporting ...", flush=True)
     start = time.perf_counter()
     card = export_model(network, published_card("lesion-net"), folder).card
@@ -92,14 +94,16 @@ def main():
     batch = np.random.default_rng(0).standard_normal((given.slices, 1, *SIZE), dtype=np.float32)
     with tempfile.TemporaryDirectory() as scratch:
         every_way = ways(Path(scratch) / "lesion-net", given.threads)
-    # The first call of each is not counted: libraries prepare themselves, and what they give is compared.
-    logits = {name: in_groups(run, batch[:2], min(together, 2)) for name, (run, together) in every_way.items()}
-    seconds = {name: [] for name in every_way}
+    # The first call of each is not counted: libraries prepare themselves.
+    for run, together in every_way.values():
+        in_groups(run, batch[:2], min(together, 2))
+    logits, seconds = {}, {name: [] for name in every_way}
     for _ in range(given.rounds):
         for name, (run, together) in every_way.items():
             start = time.perf_counter()
-            in_groups(run, batch, together)
+            found = in_groups(run, batch, together)
             seconds[name].append((time.perf_counter() - start) / given.slices)
+            logits[name] = found
     least = {name: min(values) for name, values in seconds.items()}
     apart = {name: float(np.abs(values - logits[PUBLISHED]).max()) for name, values in logits.items()}
     processor = platform.processor() or platform.machine()

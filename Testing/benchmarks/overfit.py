@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _overfit_settings import EVERY_ONE, SMALLER, Task
+from _overfit_settings import BY_LOSS, EVERY_ONE, SMALLER, Task
 
 SEEDS = range(40, 400)
 
@@ -75,7 +75,7 @@ def learn(name: str, loss: str, data: Path, prepared: Path, run: Path, threads: 
     from strokeseg_training.recipe import load_recipe
 
     settings = [*SMALLER[name].settings, f"threads={threads}", f"data.prepared={prepared}"]
-    settings += [f"objective.name={loss}"] if loss else []
+    settings += [f"objective.name={loss}", *BY_LOSS.get(loss, ())] if loss else []
     prepare_data_set(load_data_recipe(name, settings), data, prepared)
     reached, start = Reached(run, SMALLER[name].wanted), time.process_time()
     done = fit(

@@ -47,6 +47,14 @@ def test_ratios_are_to_the_median_of_normal_tissue() -> None:
     np.testing.assert_allclose(values(space, "adc_ratio")[1:5], np.array([0.6, 0.7, 0.9, 1.0]) / 0.8, rtol=1e-6)
 
 
+def test_standard_deviations_are_the_brains_however_loud_it_is_around_it() -> None:
+    # Mean 250, standard deviation 111.80; mean 0.8, standard deviation 0.14142.
+    brain = [0, 1, 1, 1, 1, 0]
+    space = row(brain, dwi=[1e6, 100, 200, 300, 400, -5e5], adc=[50, 0.6, 0.8, 1.0, 0.8, -9])
+    np.testing.assert_allclose(values(space, "dwi_zscore"), [0, -1.34164, -0.44721, 0.44721, 1.34164, 0], atol=1e-5)
+    np.testing.assert_allclose(values(space, "adc_zscore"), [0, -1.41421, 0, 1.41421, 0, 0], atol=1e-5)
+
+
 def test_without_adc_or_normal_tissue_the_whole_brain_gives_the_median() -> None:
     np.testing.assert_allclose(values(row([1, 1, 1], dwi=[1, 2, 4]), "dwi_ratio"), [0.5, 1, 2])
     np.testing.assert_allclose(values(row([1, 1, 1], dwi=[1, 2, 4], adc=[3, 3, 3]), "dwi_ratio"), [0.5, 1, 2])

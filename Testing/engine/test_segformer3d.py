@@ -247,7 +247,7 @@ def test_its_graph_holds_for_the_size_in_the_card_and_without_one_pytorch_runs_i
     # 40 is no multiple of the 16 voxels between two keys of the first stage: the graph has the zeros behind, too.
     fixed = tiny_card("fixed", **fields, strategy="windows", input_shape=[32, 40, 24])
     done = export_model(network, fixed, tmp_path / "fixed")
-    assert (done.card.runtime, done.card.runtime_reason) == ("openvino", "")
+    assert done.card.runtime == "openvino"
     batch = np.random.default_rng(1).standard_normal((3, 1, 32, 40, 24), dtype=np.float32)
     results = lesion_logits_of_both(done.card, batch)
     assert results[0].shape == (3, 1, 32, 40, 24)

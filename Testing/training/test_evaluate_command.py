@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -23,10 +24,12 @@ from strokeseg.events import Monitor
 from strokeseg.models import ModelStore
 from strokeseg_training.cli import app
 from strokeseg_training.datasets import Split, UnusablePatients, read_split, write_split
-from strokeseg_training.evaluate import evaluate_model, running, training_marks
+from strokeseg_training.evaluate import charts, evaluate_model, running, training_marks
 from strokeseg_training.evaluate.engine import Model, open_model
+from strokeseg_training.evaluate.logs import SOFT_DICE, read_run
 from strokeseg_training.evaluate.published import Work, writers_of
 from strokeseg_training.evaluate.record import Record, judged_classes
+from strokeseg_training.evaluate.results import write_results
 from strokeseg_training.evaluate.seen import look_for_seen, refuse_seen
 from strokeseg_training.evaluate.subjects import Where, find_subjects
 from strokeseg_training.prepare import PreparedSet, prepare_data_set
@@ -112,6 +115,16 @@ def test_systems_have_their_own_files(done):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert all(done.results.hashes[h] in page for h in done.results.hashes)
     assert "names no split of real patients" in page
+
+
+def test_the_dice_of_training_is_drawn_as_1_less_the_term_of_the_log(done, run, tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(charts, "save", lambda figure, path, _note: figures.setdefault(path.name, figure) and path)
+    log = read_run(run)
+    log = replace(log, train={**log.train, "dice": [1.0, 0.75, 0.5, 0.25]})
+    write_results(done.results, running.Place(tmp_path, done.results.facts), log, (), ())
+    lines = {line.get_label(): list(line.get_ydata()) for line in figures["validation-dice.png"].axes[0].lines}
+    assert lines == {SOFT_DICE: [0.0, 0.25, 0.5, 0.75], "validation dice": [0.25, 0.75]}
 
 
 def test_the_later_systems_write_their_files_too(done, tmp_path):

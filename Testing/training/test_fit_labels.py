@@ -158,6 +158,68 @@ def test_memory_that_runs_out_leaves_the_last_whole_step(recipe, whole, tmp_path
     assert curve(tmp_path / "run") == curve(whole.folder)
 
 
+def full_at(batch, monkeypatch):
+    """The device's memory ends while the network computes a batch."""
+    step = TrainingModule.training_step
+
+    def full(module, *given):
+        if module.batch_number == batch:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step(module, *given)
+
+    monkeypatch.setattr(TrainingModule, "training_step", full)
+
+
+def test_a_device_that_is_full_within_a_step_leaves_the_step_before(recipe, whole, tmp_path):
+    given, folder = recipe(**_ALL), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        full_at(11, patch)
+        with pytest.raises(MemoryLimitError, match="memory is not enough") as caught:
+            run(folder, given)
+    assert "Tried to allocate 2.00 GiB" in caught.value.cause
+    step, checkpoint = latest(folder)
+    # Only every third step is saved in a run that does not fail.
+    assert step == 5
+    assert caught.value.next_step.startswith("Step 5 is saved. Free memory, or take fewer 'data.workers', and go on ")
+    assert f"--init-from {checkpoint / 'snapshot.safetensors'} --at-step 5" in caught.value.next_step
+    assert same_end(run(folder, given, start=Start(resume=True)), whole)
+    assert curve(folder) == curve(whole.folder)
+
+
+def test_a_device_that_is_full_while_weights_change_leaves_no_half_changed_ones(recipe, whole, tmp_path):
+    given, folder, calls = recipe(**_ALL), tmp_path / "run", []
+
+    def full(optimiser, closure):
+        closure()
+        calls.append(len(calls))
+        if len(calls) == 6:
+            with torch.no_grad():
+                optimiser.param_groups[0]["params"][0].add_(1.0)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        step(optimiser)
+
+    step = torch.optim.Adam.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", full)
+        with pytest.raises(MemoryLimitError) as caught:
+            run(folder, given)
+    # Weights of which some have changed are no step: the last one that was saved is the third.
+    assert latest(folder)[0] == 3
+    assert caught.value.next_step.startswith("Step 3 is saved. ")
+    assert same_end(run(folder, given, start=Start(resume=True)), whole)
+    assert curve(folder) == curve(whole.folder)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_device_that_is_full_in_the_first_step_has_nothing_to_resume(recipe, tmp_path, monkeypatch, batch):
+    full_at(batch, monkeypatch)
+    with pytest.raises(MemoryLimitError, match="memory is not enough") as caught:
+        run(tmp_path / "run", recipe(**_ALL))
+    assert latest(tmp_path / "run") is None
+    assert caught.value.next_step.startswith("No step is saved yet: start again in another folder, with a smaller 'ba")
+    assert "--resume" not in caught.value.next_step
+
+
 def test_worker_processes_change_nothing(recipe, whole, tmp_path, prepared):
     data = {"prepared": str(prepared), "flips": False, "workers": 1}
     assert same_end(run(tmp_path / "run", recipe(**_ALL, data=data)), whole)

@@ -26,7 +26,7 @@ from strokeseg_training.fit.batches import TrainingBatches  # noqa: E402
 from strokeseg_training.fit.checkpoints import latest, load_checkpoint  # noqa: E402
 from strokeseg_training.fit.course import Limits  # noqa: E402
 from strokeseg_training.fit.launch import together  # noqa: E402
-from strokeseg_training.fit.memory import estimate  # noqa: E402
+from strokeseg_training.fit.memory import estimate, refuse_too_much  # noqa: E402
 from strokeseg_training.fit.module import TrainingModule  # noqa: E402
 from strokeseg_training.fit.ranks import Ranks, find_environment, refuse_differences  # noqa: E402
 from strokeseg_training.fit.run import Start, fit  # noqa: E402
@@ -234,6 +234,37 @@ def test_samples_are_shared_without_repeats_and_together_are_a_larger_batch(bank
     assert torch.equal(torch.cat([p.target.lesion for p in parts]), whole.target.lesion)
 
 
+class Place:
+    """Of a module in a process: what Lightning's trainer says of it."""
+
+    def __init__(self, rank):
+        self.global_rank, self.optimizers = rank, [SimpleNamespace(param_groups=[{"lr": 0.0}])]
+
+
+def test_each_process_drops_out_other_channels_and_the_same_again_after_a_resume():
+    network = {"name": "attention-unet-3d", "arguments": {"features": 4, "levels": 2, "dropout": 0.2}}
+    given = recipe("no bank", network=network, loss={}, stages=[{"steps": 6}])
+    image = torch.rand(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    def shown(rank, step, first=0):
+        module, place = TrainingModule(given, first_batch=first), Place(rank)
+        module.trainer = place
+        for number in range(first, step + 1):
+            # Whatever was drawn before.
+            torch.manual_seed(17 + first)
+            module.batch_number = number
+            module.on_train_batch_start(None, number)
+            found = module.network.train()(image)
+        return found["lesion"] if isinstance(found, dict) else found
+
+    with torch.random.fork_rng(devices=[]):
+        one, other = shown(0, 2), shown(1, 2)
+        assert not torch.equal(one, other)
+        assert not torch.equal(one, shown(0, 1))
+        assert torch.equal(other, shown(1, 2, first=2))
+        assert torch.equal(one, shown(0, 2, first=1))
+
+
 def test_each_patient_is_scored_by_one_process_and_comes_back_at_its_place():
     world = [Told(n, 3) for n in range(3)]
     shares = [[*ranks.mine(7)] for ranks in world]
@@ -305,6 +336,31 @@ def test_a_run_that_would_not_fit_says_so_before_it_begins_and_what_would(bank, 
     # What it says is true.
     less = recipe(bank, network=network, batch=1, accumulation=4, loss={}, stages=[{"steps": 1}])
     fit(less, tmp_path / "run", device="cpu", limits=Limits(memory_gb=0.6 * needs / 1e9))
+
+
+def test_what_helps_for_certain_is_named_first_and_half_precision_with_doubt_where_nothing_else_does():
+    def refused(given, limit, shape):
+        with pytest.raises(MemoryLimitError) as caught:
+            refuse_too_much(given, shape, limit)
+        return caught.value.next_step
+
+    network = {"name": "attention-unet-3d", "arguments": {"features": 4, "levels": 2}}
+    data = phantom.recipe_data(network=network, batch=2, data={"prepared": "set", "workers": 0}, stages=[{"steps": 2}])
+    del data["loss"]
+    data["datasets"] = {"layout": "isles22", "classes": [{"name": "lesion"}], "patches": {"size": [32, 32, 32]}}
+    given, shape = recipe_of(data, "test"), (2, 2, 32, 32, 32)
+    said = refused(given, int(0.8 * estimate(given, shape).total), shape)
+    settings = ["batch=1 --set accumulation=2", "datasets.patches.size=[16,16,16]", "network.arguments.checkpointing"]
+    places = [said.index(f"--set {text}") for text in settings]
+    assert places == sorted(places)
+    assert "bf16" not in said
+    # One whole brain, and a network without checkpointing.
+    alone = recipe("no bank", network={"name": "residual-unet", "arguments": {"channels": [4, 8]}}, batch=1)
+    said = refused(alone, int(0.8 * estimate(alone, (1, 2, 32, 32, 32)).total), (1, 2, 32, 32, 32))
+    assert said.startswith(
+        "Take a smaller network or smaller crops. By the size of its maps alone --set precision=bf16"
+    )
+    assert "only 3 to 39 % less" in said
 
 
 def test_a_network_that_cannot_be_played_through_is_no_reason_to_refuse(bank, monkeypatch):

@@ -153,11 +153,53 @@ def test_a_damaged_file_is_found_and_made_again(patients, tmp_path):
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)
-    with pytest.raises(InputError, match=f"changed of: {name(1)}"):
+    with pytest.raises(InputError, match=f"changed of: {name(1)}") as caught:
         PreparedSet(out).verify()
+    # Who was left out before stays so.
+    again = f"strokeseg-train prepare --recipe {recipe().name} --data DATA --out {out} --without {name(4)}"
+    assert caught.value.next_step.endswith(
+        f"To go on without this patient, add --without {name(1)} to the command: {again}"
+    )
     assert prepare_data_set(recipe(), patients, out, leave_out=[name(4)]).written == 1
     assert bytes_of(out) == before
     PreparedSet(out).verify()
+
+
+def test_without_the_damaged_patient_the_set_is_whole_again(patients, tmp_path):
+    out = tmp_path / "set"
+    prepare_data_set(recipe(), patients, out)
+    file = out / "patients" / name(1) / "labels.npy"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(InputError, match=f"patient '{name(1)}' is damaged") as caught:
+        PreparedSet(out).volume(1)
+    assert f"add --without {name(1)} to the command" in caught.value.next_step
+    assert prepare_data_set(recipe(), patients, out, leave_out=[name(1)]).written == 0
+    PreparedSet(out).verify()
+    assert PreparedSet(out).about["left_out"] == [name(1)]
+
+
+def test_a_manifest_with_other_sides_than_the_split_is_refused_by_name(patients, prepared, tmp_path):
+    out = shutil.copytree(prepared.folder, tmp_path / "set")
+    path = out / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    entry = manifest["patients"][1]
+    said = entry["side"]
+    other = next(s for s in ("train", "val", "test") if s != said)
+    # A patient of one side counted to another: both hashes stay what they were.
+    path.write_text(json.dumps({**manifest, "patients": [manifest["patients"][0], {**entry, "side": other},
+                                                         manifest["patients"][2]]}))  # fmt: skip
+    with pytest.raises(
+        InputError, match=f"'{name(1)}' is in '{other}' of the manifest and in '{said}' of the"
+    ) as caught:
+        PreparedSet(out)
+    assert name(0) not in caught.value.cause
+    assert f"strokeseg-train prepare --recipe {recipe().name} --data DATA --out {out}" in caught.value.next_step
+    # A patient who is not in it at all is told, too.
+    path.write_text(json.dumps({**manifest, "patients": manifest["patients"][:2]}))
+    with pytest.raises(InputError, match=f"'{name(4)}' is in none of the manifest"):
+        PreparedSet(out)
+    assert prepare_data_set(recipe(slices=SLICES), patients, out).written == 0
+    assert bytes_of(out) == bytes_of(prepared.folder)
 
 
 def test_another_preparation_needs_another_folder_and_another_learning_rate_does_not(patients, prepared, tmp_path):

@@ -19,11 +19,12 @@ pytest.importorskip("torch", reason="the evaluation reads recipes of training, w
 
 from strokeseg.volume import Grid
 from strokeseg_training.evaluate import charts
-from strokeseg_training.evaluate.logs import TrainingRun
+from strokeseg_training.evaluate.logs import SOFT_DICE, TrainingRun
 from strokeseg_training.evaluate.panels import COLOURS, FALSE, MISSED, RIGHT, agreement, painted
-from strokeseg_training.evaluate.published import Work, attention_unet, mscs_net, strokeformer, writers_of
+from strokeseg_training.evaluate.published import Work, atlas, attention_unet, mscs_net, strokeformer, writers_of
 from strokeseg_training.evaluate.record import Record, compare, compare_slices, labels_on
 from strokeseg_training.evaluate.tables import HASHES, summaries
+from strokeseg_training.recipe_losses import NamedLoss
 
 SHAPE = (16, 12, 10)
 NOTHING = np.zeros(SHAPE, np.uint8)
@@ -70,8 +71,13 @@ def table(path):
     return list(csv.DictReader(path.open(encoding="utf-8", newline="")))
 
 
-def run_of(train, validation):
-    return TrainingRun(SimpleNamespace(as_data=lambda: {"name": "r"}), train, validation)  # type: ignore[arg-type]
+def run_of(train, validation, objective=None):
+    recipe = SimpleNamespace(as_data=lambda: {"name": "r"}, objective=objective, card=SimpleNamespace(classes=["one"]))
+    return TrainingRun(recipe, train, validation)  # type: ignore[arg-type]
+
+
+def drawn(axes):
+    return {line.get_label(): list(line.get_ydata()) for line in axes.lines}
 
 
 # --- 3.8, StrokeFormer
@@ -218,6 +224,63 @@ def test_tiers_count_every_patient_with_a_lesion_once():
     assert [round(c.any.dice, 3) for c in cases[:4]] == [1.0, 0.8, 0.571, 0.0]
     bars = charts.tier_bars(cases).axes[0].patches
     assert [int(b.get_height()) for b in bars] == [2, 0, 1, 1]
+
+
+def test_the_dice_of_a_training_is_1_less_the_term_of_its_loss():
+    # The log's term falls from 0.75 to 0.25 while the training gets better.
+    train = {"step": [1, 2, 3, 4], "loss": [1.0, 0.8, 0.5, 0.3], "dice": [0.75, 0.5, 0.25, 0.125]}
+    scores = {"step": [2, 4], "loss": [0.7, 0.6], "dice": [0.3, 0.4]}
+    one, two = attention_unet.training_history(run_of(train, scores), {})["epochs"]
+    assert [e["train_dice"] for e in (one, two)] == [0.375, 0.8125]
+    assert (one["train_dice_change"], two["train_dice_change"]) == (None, 0.4375)
+    assert [e["val_dice"] for e in (one, two)] == [0.3, 0.4]
+
+
+# --- curves of Dice, which several systems have
+
+
+def test_curves_of_dice_rise_with_the_training_and_say_what_they_are():
+    train = {"step": [1, 2, 3], "loss": [1.5, 1.0, 0.5], "dice": [0.75, math.nan, 0.25]}
+    scores = {"step": [2, 3], "loss": [1.0, 0.5], "dice": [0.5, 0.625], "dice_1": [0.5, 0.75], "dice_2": [0.5, 0.5]}
+    found = run_of(train, scores).curves("dice")
+    assert list(found) == [SOFT_DICE, "validation dice", "validation dice_1", "validation dice_2"]
+    steps, values = found[SOFT_DICE]
+    assert list(steps) == [1, 2, 3]
+    np.testing.assert_array_equal(values, [0.25, math.nan, 0.75])
+    assert found["validation dice_1"] == ([2, 3], [0.5, 0.75])
+    assert run_of(train, scores).curves("loss") == {
+        "training loss": ([1, 2, 3], [1.5, 1.0, 0.5]), "validation loss": ([2, 3], [1.0, 0.5]),
+    }  # fmt: skip
+
+
+def test_a_loss_without_dice_has_no_curve_of_it():
+    run = run_of({"step": [1], "loss": [1.0], "entropy": [1.0]}, {"step": [1], "dice": [0.5]})
+    assert list(run.curves("dice")) == ["validation dice"]
+    assert attention_unet.training_history(run, {})["epochs"][0]["train_dice"] is None
+    assert run_of({"step": [1], "loss": [1.0], "entropy": [1.0]}, {}).curves("dice") == {}
+
+
+def test_dice_that_the_loss_divided_once_more_is_drawn_whole():
+    # MSCS-Net's own training: a perfect answer costs 0.5 with two classes, and is no Dice of 0.5.
+    divided = NamedLoss(name="dice-focal", arguments={"divided_twice": True})
+    run = run_of({"step": [1, 2], "loss": [1.0, 0.5], "dice": [0.75, 0.5]}, {}, divided)
+    assert run.curves("dice") == {SOFT_DICE: ([1, 2], [0.5, 1.0])}
+    (view,) = mscs_net._curves(run).axes
+    assert drawn(view) == {SOFT_DICE: [0.5, 1.0]}
+    plain = NamedLoss(name="dice-focal")
+    assert run_of(run.train, {}, plain).curves("dice") == {SOFT_DICE: ([1, 2], [0.25, 0.5])}
+
+
+def test_the_trios_figures_show_these_curves_and_none_without_a_line(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(charts, "save", lambda figure, path, _note: figures.setdefault(path, figure) and path)
+    train = {"step": [1, 2], "loss": [1.0, 0.5], "dice": [0.75, 0.25]}
+    files = atlas.write(work([record(CUBE, CUBE)], tmp_path, run_of(train, {"step": [2], "dice": [0.5]})))
+    assert [f.name for f in files[2:]] == ["dice_curve.png", "loss_curve.png"]
+    assert drawn(figures[files[2]].axes[0]) == {SOFT_DICE: [0.25, 0.75], "validation dice": [0.5]}
+    assert drawn(figures[files[3]].axes[0]) == {"training loss": [1.0, 0.5]}
+    files = atlas.write(work([record(CUBE, CUBE)], tmp_path, run_of({"step": [1], "loss": [1.0]}, {})))
+    assert [f.name for f in files[2:]] == ["loss_curve.png"]
 
 
 # --- 5.8, MSCS-Net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ SMALL = [
     "tensorboard=false", "log_every=1",
 ]  # fmt: skip
 SLICES = ["stages=[{steps: 3}]", "batch=4", "validation.epochs=0", "validation.every=3", "datasets.slices.size=[32,32]"]
-ATLAS = [*SMALL, *SLICES, "objective.name=cce-dice"]
+# The trio's losses, with the terms that a log has of them; each network goes all the way with another one.
+LOSSES = {"cce": ["entropy"], "dice": ["dice"], "cce-dice": ["dice", "entropy"]}
+TRIO = {"atlas-unet": "cce", "atlas-segnet": "dice", "atlas-resunet": "cce-dice"}
+ATLAS = [*SMALL, *SLICES, "network.arguments={channels: [2, 2, 2, 2, 2]}"]
 TISSUE = {"in_channels": 4, "out_channels": 1, "channels": [4, 8], "tissue": True}
 SETTINGS = {
     "lesion-net": [
@@ -39,9 +43,7 @@ SETTINGS = {
         "preparation.spacing_mm=[5,5,0]",
         "network.arguments={width: 8, depths: [1, 1, 1, 1], heads: [2, 2, 2, 2], decoder_width: 8}",
     ],
-    "atlas-unet": [*ATLAS, "network.arguments={channels: [2, 2, 2, 2, 2]}"],
-    "atlas-segnet": [*ATLAS, "network.arguments={channels: [2, 2, 2, 2, 2]}"],
-    "atlas-resunet": [*ATLAS, "network.arguments={channels: [2, 2, 2, 2, 2]}"],
+    **{name: [*ATLAS, f"objective.name={loss}"] for name, loss in TRIO.items()},
     "dwi-adc-finetune": [
         *SMALL, "network.arguments=" + json.dumps(TISSUE), "preparation.multiple=2", "stages=[{steps: 4}]",
         "data.generator=null", "data.bank=bank", "validation.every=2",
@@ -52,8 +54,13 @@ SETS = {"atlas-resunet": "atlas-unet"}
 SCANS = {"t1": "*t1w*.nii.gz", "dwi": "*_dwi.nii.gz", "adc": "*_adc.nii.gz"}
 
 
-def done(app: Any, *words: Any) -> str:
-    result = CliRunner().invoke(app, [str(w) for w in words])
+def words(settings: list[str]) -> list[str]:
+    """For a command."""
+    return [word for s in settings for word in ("--set", s)]
+
+
+def done(app: Any, *given: Any) -> str:
+    result = CliRunner().invoke(app, [str(g) for g in given])
     assert result.exit_code == 0, result.output
     return str(result.output)
 
@@ -90,12 +97,17 @@ class Kitchen:
             done(training, "synthesize", "--small", "--task", task, "--layout", layout, "--count", 4, "--out", folder)
         return folder
 
-    def _make(self, name: str) -> Made:
-        settings = [word for s in SETTINGS[name] for word in ("--set", s)]
-        data = self._data(chronic=name.startswith("atlas"))
-        prepared, run = self.place / f"set-{SETS.get(name, name)}", self.place / f"run-{name}"
+    def prepared(self, name: str) -> Path:
+        """The set for a recipe."""
+        prepared = self.place / f"set-{SETS.get(name, name)}"
         if not prepared.exists():
+            data, settings = self._data(chronic=name.startswith("atlas")), words(SETTINGS[name])
             done(training, "prepare", "--recipe", name, "--data", data, "--out", prepared, *settings)
+        return prepared
+
+    def _make(self, name: str) -> Made:
+        settings, prepared, run = words(SETTINGS[name]), self.prepared(name), self.place / f"run-{name}"
+        data = self._data(chronic=name.startswith("atlas"))
         begin = ["--set", f"data.prepared={prepared}", "--out", run, "--device", "cpu"]
         if name == "dwi-adc-finetune":
             made = Phantoms("dwi-adc")
@@ -116,8 +128,7 @@ class Kitchen:
         return found
 
     def evaluate(self, name: str, made: Made, out: Path, *more: Any) -> str:
-        settings = [word for s in SETTINGS[name] for word in ("--set", s)]
-        run = self.place / f"run-{name}"
+        settings, run = words(SETTINGS[name]), self.place / f"run-{name}"
         where = ["--data", made.prepared, "--originals", made.data, "--run", run, "--out", out, "--device", "cpu"]
         return done(training, "evaluate", "--recipe", name, "--model", name, *where, *settings, *more)
 
@@ -166,6 +177,20 @@ def test_a_recipe_goes_from_a_data_set_to_a_result_on_the_scans_own_grid(name, k
     np.testing.assert_array_equal(np.asarray(judged.dataobj), np.asarray(mask.dataobj))
 
 
+@pytest.mark.parametrize(("name", "loss"), [(n, o) for n in TRIO for o in LOSSES if TRIO[n] != o])
+def test_every_network_of_the_trio_learns_with_every_of_its_losses(name, loss, kitchen, tmp_path):
+    chosen = [*ATLAS, f"objective.name={loss}", "stages=[{steps: 2}]", "validation.every=0"]
+    where = ["--set", f"data.prepared={kitchen.prepared(name)}", "--out", tmp_path / "run", "--device", "cpu"]
+    assert "Complete: step 2" in done(training, "fit", "--recipe", name, *words(chosen), *where)
+    with (tmp_path / "run" / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["step"] for r in rows] == ["1", "2"]
+    assert list(rows[0])[1:-3] == ["loss", *LOSSES[loss]]
+    for row in rows:
+        assert math.isfinite(float(row["loss"]))
+        assert float(row["loss"]) == pytest.approx(sum(float(row[term]) for term in LOSSES[loss]), rel=1e-5)
+
+
 def test_a_model_of_several_classes_is_judged_class_by_class(kitchen):
     made = kitchen.made("atlas-unet")
     (record,) = made.results()["patients"]
@@ -200,13 +225,12 @@ def test_models_judged_by_the_same_patients_stand_in_one_table(kitchen, tmp_path
     assert [(r["model"], r["class"]) for r in rows] == [
         (model, c) for model in ("atlas-resunet", "atlas-unet") for c in classes
     ]
-    assert {r["loss"] for r in rows} == {"cce-dice"}
+    assert {(r["model"], r["loss"]) for r in rows} == {(m, TRIO[m]) for m in ("atlas-resunet", "atlas-unet")}
     assert len({r["split_sha256"] for r in rows}) == 1
     # Patients of another data set have no place in it.
     lesion_net = kitchen.made("lesion-net")
-    settings = [word for s in SETTINGS["atlas-unet"] for word in ("--set", s)]
     where = ["--data", unet.prepared, "--originals", unet.data, "--out", tmp_path / "no", "--device", "cpu"]
-    words = ["evaluate", "--recipe", "atlas-unet", "--model", "atlas-unet", *where, *settings]
-    refused = CliRunner().invoke(training, [str(w) for w in [*words, "--beside", lesion_net.evaluation]])
+    command = ["evaluate", "--recipe", "atlas-unet", "--model", "atlas-unet", *where, *words(SETTINGS["atlas-unet"])]
+    refused = CliRunner().invoke(training, [str(w) for w in [*command, "--beside", lesion_net.evaluation]])
     assert refused.exit_code == 3
     assert "It judged other patients" in refused.output

@@ -161,7 +161,7 @@ def _tell(done: Exported, out: str) -> None:
     console.out.print(f"  half-precision weights change them by up to {done.rounding:.2g}")
     if done.runtimes is not None:
         console.out.print(f"  OpenVINO and PyTorch differ by up to {done.runtimes:.2g}")
-    if card.runtime_reason:
+    if card.runtime == "torch":
         console.out.print(f"It has no graph and runs in PyTorch only. {card.runtime_reason}", markup=False)
     console.out.print(f"Model: {out}" + os.sep, markup=False)
     console.out.print(f"Install it with: strokeseg models add {out}", markup=False)

@@ -137,15 +137,32 @@ def _exported(subject: Subject, partial: Path, monitor: Monitor) -> Exported:
         (partial / GRAPH).unlink(missing_ok=True)
         data = {**subject.data, "runtime": "torch", "runtime_reason": reason}
         card = _write(partial, data, {WEIGHTS: weights})
+    apart = None
+    if torch_results and graph_results:
+        apart = max(trial.difference(a, b) for a, b in zip(torch_results, graph_results, strict=True))
+    if graph is not None and graph_results is not None:
+        data = {**subject.data, "runtime_reason": _why_openvino(apart)}
+        card = _write(partial, data, {WEIGHTS: weights, GRAPH: graph})
     after = torch_results or graph_results or []
     rounding = max(trial.difference(a, b) for a, b in zip(after, before, strict=True))
     largest = max(trial.largest(r) for r in before)
     _refuse_rounding(rounding, largest)
-    apart = None
-    if torch_results and graph_results:
-        apart = max(trial.difference(a, b) for a, b in zip(torch_results, graph_results, strict=True))
     values = sum(state[group[0]].numel() for group in shared_names(state))
     return Exported(card, values, trial.trial_sizes(subject.form), largest, rounding, apart)
+
+
+def _why_openvino(apart: float | None) -> str:
+    """Why a network runs as a graph, for its card.
+
+    Args:
+        apart: Largest difference of its logits from PyTorch's; None: there is no network to compare it with.
+    """
+    measured = (
+        "it was given as a graph, so there is no network in PyTorch to compare it with"
+        if apart is None
+        else f"for random input its logits differ from PyTorch's by up to {apart:.2g}"
+    )
+    return f"Its graph runs on CPUs without PyTorch; {measured}."
 
 
 _Results = list[list[trial.Array]]

@@ -81,7 +81,7 @@ class ModelCard:
         network: Name of one of our networks, ``monai:Class``, ``graph`` (only a graph), or a rule's name.
         outputs: Names of the network's outputs in order.
         input_shape: Voxels (x, y, z) of a network that takes only one size; None: any.
-        runtime_reason: Why a network has no graph, where it has none.
+        runtime_reason: Why it runs there: how far its graph was from PyTorch, or why it has none; "" if not said.
         window: Voxels of a window where the model wants windows.
         overlap: Share of a window that neighbours overlap.
         folder: Where the card was read from.

@@ -91,8 +91,8 @@ class ReducedAttention(nn.Module):
             shares = torch.softmax(query.transpose(2, 3) @ (key * scale), dim=-1)
             found = (value @ shares.transpose(2, 3)).reshape(-1, width, x, y)
         else:
-            rows = (part.transpose(2, 3) for part in (query, key, value))
-            mixed = functional.scaled_dot_product_attention(*rows, scale=scale)
+            query, key, value = (part.transpose(2, 3) for part in (query, key, value))
+            mixed = functional.scaled_dot_product_attention(query, key, value, scale=scale)
             found = mixed.transpose(1, 2).reshape(-1, x, y, width).permute(0, 3, 1, 2)
         return _projected(found, self.output.weight, self.output.bias)
 

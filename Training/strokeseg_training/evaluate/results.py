@@ -122,7 +122,7 @@ def write_results(
     if run is not None:
         figures["training-loss.png"] = charts.curves(run.curves("loss"), "loss", title="Loss")
         if dice := run.curves("dice"):
-            figures["validation-dice.png"] = charts.curves(dice, "Dice", title="Dice in training and validation")
+            figures["validation-dice.png"] = charts.curves(dice, "Dice", title="Dice")
     for name, text in texts.items():
         write_text(out / name, text)
     written = [out / name for name in texts]

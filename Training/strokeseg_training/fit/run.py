@@ -164,7 +164,7 @@ def fit(
         )
         facts = _facts(asked, about, first_batch)
         trainer = _trainer(recipe, run, where, ranks, [Meeting(ranks, facts, recipe.threads), course], module.step)
-        with memory_in_words(recipe):
+        with memory_in_words(recipe, run):
             if ranks.first:
                 try:
                     _look_at_memory(recipe, loader.first().channels.shape, where, limits, monitor, devices)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from strokeseg.errors import DependencyError, InputError, MemoryLimitError, StrokeSegError
+from strokeseg_training.fit.checkpoints import SNAPSHOT, latest
 from strokeseg_training.recipe import Recipe
 
 
@@ -78,16 +81,16 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def memory_in_words(recipe: Recipe) -> Iterator[None]:
+def memory_in_words(recipe: Recipe, run: Path) -> Iterator[None]:
     """Memory that runs out, and worker processes that were ended, as a sentence; checkpoints stay.
+
+    Args:
+        recipe: The run.
+        run: Its folder.
 
     Raises:
         MemoryLimitError: What PyTorch said of memory inside the block.
     """
-    hint = (
-        f"Use a smaller 'batch' (it is {recipe.batch}) with more 'accumulation', a lower 'precision' or fewer "
-        "'data.workers', and go on with --resume."
-    )
     try:
         yield
     except StrokeSegError:
@@ -98,9 +101,25 @@ def memory_in_words(recipe: Recipe) -> Iterator[None]:
             raise MemoryLimitError(
                 "A process that prepares data was ended.",
                 f"PyTorch says: {text[:200]}. Most often the memory was not enough.",
-                hint,
+                _with_less(recipe, run),
             ) from error
         full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if full or "alloc" in text or "out of memory" in text.lower():
-            raise MemoryLimitError("The memory is not enough.", f"PyTorch says: {text[:200]}.", hint) from error
+            raise MemoryLimitError(
+                "The memory is not enough.", f"PyTorch says: {text[:200]}.", _with_less(recipe, run)
+            ) from error
         raise
+
+
+def _with_less(recipe: Recipe, run: Path) -> str:
+    """How to go on with less memory: from the last checkpoint, if there is one by now."""
+    less = f"a smaller 'batch' (it is {recipe.batch}) with more 'accumulation', or a lower 'precision'"
+    found = latest(run)
+    if found is None:
+        return f"No step is saved yet: start again in another folder, with {less}, or with fewer 'data.workers'."
+    step, folder = found
+    # What decides about a step must stay the same where a run is resumed.
+    return (
+        f"Step {step} is saved. Free memory, or take fewer 'data.workers', and go on with --resume; or start a new run "
+        f"with {less}: --init-from {shlex.quote(str(folder / SNAPSHOT))} --at-step {step}."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import InputError
 from strokeseg.volume import Grid
+from strokeseg_training.datasets.patients import without_command
 from strokeseg_training.datasets.splits import Split, read_split
 from strokeseg_training.prepare import storage
 from strokeseg_training.recipe_data import Axis, Slices
 
 Side = Literal["train", "val", "test"]
+
+_AGAIN = "Prepare again, with the recipe, the data and the --set of the first time"
+# So many patients are told of by name where the sides are mixed up.
+_SHOWN = 10
 
 
 class PreparedVolume(NamedTuple):
@@ -77,7 +82,8 @@ class PreparedSet:
         patients: In order.
 
     Raises:
-        InputError: There is no complete set, it is of another format, or its split was changed.
+        InputError: There is no complete set, it is of another format, its split was changed, or its manifest has
+            patients on other sides than the split.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -89,9 +95,10 @@ class PreparedSet:
                 f"The prepared set '{self.folder.name}' does not fit its split.",
                 f"The split's hash is {self.split.sha256[:12]}, the manifest says "
                 f"{self.manifest['split_sha256'][:12]}.",
-                "Run 'strokeseg-train prepare' again; finished patients stay.",
+                f"{_AGAIN}; finished patients stay: {self._command()}",
             )
         self.patients = tuple(_patient(entry) for entry in self.manifest["patients"])
+        self._refuse_other_sides()
         self._open: dict[int, PreparedVolume] = {}
 
     def __len__(self) -> int:
@@ -154,7 +161,7 @@ class PreparedSet:
             raise InputError(
                 f"The prepared set '{self.folder.name}' is damaged.",
                 "Files are missing or changed of: " + ", ".join(damaged) + ".",
-                "Run 'strokeseg-train prepare' again: it makes what is damaged or missing.",
+                self._repair(damaged),
             )
 
     def _is_whole(self, patient: PreparedPatient) -> bool:
@@ -182,8 +189,43 @@ class PreparedSet:
         return InputError(
             f"The prepared patient '{patient.id}' is damaged.",
             cause,
-            "Run 'strokeseg-train prepare' again: it makes what is damaged or missing.",
+            self._repair([patient.id]),
         )
+
+    def _refuse_other_sides(self) -> None:
+        """Refuse a manifest that is not the split's: what is trained on is read from it, what is clean from the split.
+
+        Raises:
+            InputError: A patient is on another side, or in one of the two alone.
+        """
+        said = {name: side for side, names in self.split.sides.items() for name in names}
+        there = {patient.id: patient.side for patient in self.patients}
+        differs = [
+            f"'{name}' is in {_place_of(name, there)} of the manifest and in {_place_of(name, said)} of the split"
+            for name in sorted({*said, *there})
+            if said.get(name) != there.get(name)
+        ]
+        if differs:
+            more = f"; and {len(differs) - _SHOWN} more" if len(differs) > _SHOWN else ""
+            raise InputError(
+                f"The prepared set '{self.folder.name}' does not fit its split.",
+                f"Sides differ: {'; '.join(differs[:_SHOWN])}{more}.",
+                f"{_AGAIN}; finished patients stay: {self._command()}",
+            )
+
+    def _repair(self, damaged: Sequence[str]) -> str:
+        """How to go on with damaged patients, and without them."""
+        who = "this patient" if len(damaged) == 1 else "these patients"
+        return (
+            f"{_AGAIN}: it makes what is damaged or missing. To go on without {who}, add "
+            f"{without_command(damaged, ())} to the command: {self._command()}"
+        )
+
+    def _command(self) -> str:
+        """What prepares the set again; it holds no path but its own."""
+        recipe, out = str(self.manifest["recipe"]), str(self.folder)
+        command = ["strokeseg-train", "prepare", "--recipe", recipe, "--data", "DATA", "--out", out]
+        return without_command(self.manifest["left_out"], command)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -202,6 +244,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
             "Prepare the data again with this version.",
         )
     return data
+
+
+def _place_of(name: str, sides: Mapping[str, str]) -> str:
+    return f"'{sides[name]}'" if name in sides else "none"
 
 
 def _patient(entry: Mapping[str, Any]) -> PreparedPatient:
