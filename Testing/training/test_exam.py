@@ -203,6 +203,8 @@ def test_patients_without_lesion_limit_the_choice():
     free = exam.choose(answers, empty_false_ml=0.5, thresholds=(0.05, 0.6))
     tight = exam.choose(answers, empty_false_ml=0.1, thresholds=(0.05, 0.6))
     assert (free.settings.threshold, tight.settings.threshold) == (0.05, 0.6)
+    # Scars are larger: their exam allows twice as much.
+    assert exam.EMPTY_FALSE_ML == {"dwi-adc": 0.5, "t1": 1.0}
 
 
 def test_the_same_answers_give_the_same_result_and_plain_json():

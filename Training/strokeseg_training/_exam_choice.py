@@ -18,8 +18,8 @@ from strokeseg_training._exam_grading import Answer, Settings, nll, pooled_ece
 Objective = Literal["nll", "ece"]
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 MINIMA_ML = (0.0, 0.02, 0.04, 0.08)
-# What a scan without lesion may show on average.
-EMPTY_FALSE_ML = 0.5
+# What a scan without lesion may show on average, by task; scars are larger than fresh infarcts.
+EMPTY_FALSE_ML = {"dwi-adc": 0.5, "t1": 1.0}
 _TEMPERATURES = (0.2, 5.0)
 
 
@@ -68,7 +68,7 @@ def choose(
     objective: Objective = "nll",
     thresholds: Sequence[float] = THRESHOLDS,
     minima_ml: Sequence[float] = MINIMA_ML,
-    empty_false_ml: float = EMPTY_FALSE_ML,
+    empty_false_ml: float = EMPTY_FALSE_ML["dwi-adc"],
 ) -> Choice:
     """The temperature first, then threshold and minimum lesion volume together.
 

@@ -243,7 +243,7 @@ def choose_thresholds(
     tried = np.array([now, *(c[::-1] for c in combinations(usual, len(now)))], dtype=np.int64)
     scores = _score(rows, decision, tried)
     worth = np.round((scores[0] + scores[1]) / 2, 6)
-    allowed = scores[2] <= max(EMPTY_FALSE_ML, scores[2].min())
+    allowed = scores[2] <= max(EMPTY_FALSE_ML["dwi-adc"], scores[2].min())
     change = np.round(np.abs(values[tried] - values[now]).sum(axis=1), 6)
     best = int(np.lexsort((change, -worth, ~allowed))[0])
     *at_steps, otherwise = (float(values[n]) for n in tried[best])

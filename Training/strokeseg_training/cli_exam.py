@@ -85,10 +85,10 @@ def calibrate(
     with in_words(output), cancellable(output) as monitor:
         folder = Path(model)
         card, taken, answers = _answers(folder, name, monitor)
-        from strokeseg_training.exam import choose, grade  # noqa: PLC0415  see above
+        from strokeseg_training.exam import EMPTY_FALSE_ML, choose, grade  # noqa: PLC0415  see above
         from strokeseg_training.exam_model import settings_of  # noqa: PLC0415
 
-        choice = choose(answers, objective=objective.value)
+        choice = choose(answers, objective=objective.value, empty_false_ml=EMPTY_FALSE_ML[taken.task])
         before = grade(answers, settings_of(card), taken.name, taken.generator_version)
         after = grade(answers, choice.settings, taken.name, taken.generator_version)
         if not dry_run:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from strokeseg.errors import InputError, ModelError
 from strokeseg.events import Monitor
-from strokeseg_training._exam_choice import Choice, choose, choose_temperature
+from strokeseg_training._exam_choice import EMPTY_FALSE_ML, Choice, choose, choose_temperature
 from strokeseg_training._exam_grading import TAGS, Answer, ExamResult, Settings, grade
 from strokeseg_training.sample import Sample
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from strokeseg_training.generator.scene import Scene
 
 __all__ = [
-    "TAGS", "Answer", "Choice", "Exam", "ExamResult", "ExamScene", "Predictor", "Settings", "answer", "choose",
-    "choose_temperature", "grade", "newest_exam", "save_exam", "score",
+    "EMPTY_FALSE_ML", "TAGS", "Answer", "Choice", "Exam", "ExamResult", "ExamScene", "Predictor", "Settings", "answer",
+    "choose", "choose_temperature", "grade", "newest_exam", "save_exam", "score",
 ]  # fmt: skip
 
 FORMAT = 1
