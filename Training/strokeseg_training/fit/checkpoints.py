@@ -146,5 +146,5 @@ def _cannot_write(run: Path, error: OSError) -> InputError:
     return InputError(
         "The run could not be saved.",
         f"The system said about '{run.name}': {error.strerror or error}.",
-        "Make room or free the folder, then go on with --resume.",
+        "Make room or free the folder, then go on with --resume, or start again where no checkpoint is there yet.",
     )

@@ -28,7 +28,10 @@ _GRACE_SECONDS = 5.0
 # Of the others, when the first has done its last step.
 _END_SECONDS = 60.0
 _TITLE = "Another process of the training was lost."
-_NEXT_STEP = "What it said, if anything, stands above. The last checkpoint is whole: go on with --resume."
+_NEXT_STEP = (
+    "What it said, if anything, stands above. Go on with --resume: the last checkpoint is whole. Where none was "
+    "written yet, start again in another folder."
+)
 
 
 @contextmanager
