@@ -25,7 +25,6 @@ from typer.testing import CliRunner
 from strokeseg import Case, Segmentation, segment
 from strokeseg.case import discover
 from strokeseg.cli import app
-from strokeseg.models import ModelStore
 
 FOLDER = os.environ.get("STROKESEG_CASES", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="STROKESEG_CASES names no folder of real scans: they are not tested")
@@ -161,15 +160,16 @@ def test_empty_reference_has_figures_of_its_own(options: tuple[str, ...], tmp_pa
 # --- what is refused and what is said
 
 
-def test_t1_alone_is_refused_with_the_choices_while_there_is_no_model_for_it(tmp_path: Path) -> None:
-    if "t1" in ModelStore().names():
-        pytest.skip("a model for T1 is at hand, so T1 alone is not refused")
+def test_t1_alone_is_taken_by_the_t1_model_and_a_healthy_brain_stays_nearly_empty(tmp_path: Path) -> None:
     answer = run(*arguments("control_t1", "--out", tmp_path / "out"))
-    assert answer["exit_code"] == 3
-    assert answer["title"] == "No model works with these scans."
-    assert "Given: T1." in answer["cause"]
-    assert f"{MODEL} needs DWI and ADC" in answer["cause"]
-    assert not any(tmp_path.iterdir())
+    assert answer["exit_code"] == 0, answer
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["model"]["name"] == "t1"
+    assert "experimental_model" in {w["code"] for w in summary["warnings"]}
+    mask: Any = nib.load(tmp_path / "out" / "lesion_mask.nii.gz")
+    _, affine = read("control_t1", "t1")
+    np.testing.assert_array_equal(mask.affine, affine)
+    assert float(np.count_nonzero(np.asarray(mask.dataobj))) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000 <= 1.0
 
 
 def test_flair_is_said_to_be_unused_and_changes_nothing(tmp_path: Path) -> None:
