@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="prepared data sets need torch, which is not installed")
 
 from data_phantom import recipe_data  # noqa: E402
+from recording_runtime import Recorder  # noqa: E402
 
 from strokeseg.errors import InputError  # noqa: E402
 from strokeseg.predict.strategies import Tiling, windows  # noqa: E402
-from strokeseg.runtime.base import NumpyRuntime  # noqa: E402
 from strokeseg.volume import Grid  # noqa: E402
 from strokeseg_training.augment import Augmenter, Example  # noqa: E402
 from strokeseg_training.prepare.patches import PatchItems  # noqa: E402
@@ -102,19 +102,6 @@ def test_a_volume_that_is_smaller_stands_in_the_middle():
         inside = np.argwhere(item.brain.numpy())
         assert inside.min(axis=0).tolist() == [1, 1, 0]
         assert inside.max(axis=0).tolist() == [5, 6, 6]
-
-
-class Recorder(NumpyRuntime):
-    """Keeps what it is shown."""
-
-    name, device = "recorder", "cpu"
-
-    def __init__(self):
-        self.seen = []
-
-    def run(self, batch):
-        self.seen += list(batch)
-        return {"lesion": batch[:, :1]}
 
 
 @pytest.mark.parametrize("size", [(24, 28, 8), (12, 12, 18), (24, 24, 20)])

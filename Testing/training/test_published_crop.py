@@ -9,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="prepared data sets need torch, which is not installed")
 
+from recording_runtime import Recorder  # noqa: E402
+
 from strokeseg.case import Case  # noqa: E402
 from strokeseg.events import Monitor  # noqa: E402
 from strokeseg.predict.strategies import Tiling, windows  # noqa: E402
 from strokeseg.prepare import prepare  # noqa: E402
-from strokeseg.runtime.base import NumpyRuntime  # noqa: E402
 from strokeseg.volume import Grid, Volume  # noqa: E402
 from strokeseg_training.prepare.arrays import make_arrays  # noqa: E402
 from strokeseg_training.prepare.patches import PatchItems  # noqa: E402
@@ -77,19 +78,6 @@ def test_the_published_option_cuts_these_voxels_of_the_scan(patient):
     for channel, role in enumerate(("adc", "dwi")):
         wanted = by_slice(patient.images[role], patient.inside)[CROP]
         np.testing.assert_allclose(items[0].channels[channel], wanted, atol=1e-3)
-
-
-class Recorder(NumpyRuntime):
-    """Keeps what it is shown."""
-
-    name, device = "recorder", "cpu"
-
-    def __init__(self):
-        self.seen = []
-
-    def run(self, batch):
-        self.seen += list(batch)
-        return {"lesion": batch[:, :1]}
 
 
 def test_the_engine_shows_the_brain_in_the_middle_whatever_crop_was_learned_from(patient):

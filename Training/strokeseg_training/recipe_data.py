@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from strokeseg_training.recipe_parts import Part
+from strokeseg_training.recipe_parts import Part, Voxels
 
 Layout = Literal["isles22", "atlas-r1", "atlas-r2", "bids"]
 Axis = Literal["sagittal", "coronal", "axial"]
-Voxels = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
 class DataClass(Part):

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Voxels = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
 
 class Part(BaseModel):
     """A group of keys."""
@@ -83,7 +85,7 @@ class CloseUp(Part):
             any other; the rest lie around any voxel of the brain.
     """
 
-    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    size: Voxels
     lesion_share: float = Field(default=0.7, ge=0, le=1)
 
 

@@ -33,12 +33,12 @@ class Unit(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The unit's output."""
         features = features + self.attention(self.attention_norm(features))
-        parts = self.feed_forward.parts(self.forward_norm(features))
+        normed = self.forward_norm(features)
         if self.training:
-            dropped: Tensor = self.drop_path(sum(parts[1:], start=parts[0]))
+            dropped: Tensor = self.drop_path(self.feed_forward(normed))
             return features + dropped
         # In this order each is added where its convolution ends, without a pass through memory of its own.
-        return sum(parts, start=features)
+        return sum(self.feed_forward.parts(normed), start=features)
 
 
 class ChannelNorm(nn.LayerNorm):

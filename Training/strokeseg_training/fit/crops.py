@@ -51,9 +51,9 @@ def close_up_box(
     Returns:
         Within the volume; where that is smaller along an axis, all of it.
     """
-    chance = (weights if weights is not None else (lesion > 0) & brain).flatten().double().numpy()
+    chance = (weights if weights is not None else (lesion > 0) & brain).flatten().double().cpu().numpy()
     if rng.random() >= close_up.lesion_share or not chance.any():
-        chance = brain.flatten().double().numpy()
+        chance = brain.flatten().double().cpu().numpy()
     ends = np.cumsum(chance)
     voxel = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
     middle = np.unravel_index(voxel, tuple(brain.shape))
