@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,20 +26,22 @@ from typer.testing import CliRunner  # noqa: E402
 from strokeseg.errors import DependencyError, InputError, ModelError  # noqa: E402
 from strokeseg.events import Log, Monitor, Progress  # noqa: E402
 from strokeseg.models import read_card  # noqa: E402
+from strokeseg_training.bank import Bank  # noqa: E402
 from strokeseg_training.bank_writing import write_bank  # noqa: E402
 from strokeseg_training.channels import make_channels  # noqa: E402
 from strokeseg_training.cli_fit import fit as fit_command  # noqa: E402
 from strokeseg_training.export import export_model  # noqa: E402
 from strokeseg_training.fit.batches import Prepare, TrainingBatches, Variation, crop_box  # noqa: E402
+from strokeseg_training.fit.beginning import open_data  # noqa: E402
 from strokeseg_training.fit.checkpoints import latest  # noqa: E402
 from strokeseg_training.fit.course import Limits  # noqa: E402
 from strokeseg_training.fit.crops import close_up_box, cropped  # noqa: E402
 from strokeseg_training.fit.module import TrainingModule  # noqa: E402
 from strokeseg_training.fit.run import Start, fit  # noqa: E402
-from strokeseg_training.fit.sources import BankSource, Sources  # noqa: E402
+from strokeseg_training.fit.sources import BankSource, GeneratorSource, Sources  # noqa: E402
 from strokeseg_training.losses.components import component_weights  # noqa: E402
 from strokeseg_training.recipe import recipe_of  # noqa: E402
-from strokeseg_training.recipe_parts import CloseUp  # noqa: E402
+from strokeseg_training.recipe_parts import CloseUp, Data, GeneratorData  # noqa: E402
 
 phantom = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fit_phantom.py"))))
 CPU = torch.device("cpu")
@@ -522,6 +525,54 @@ def test_a_stage_of_close_ups_comes_before_one_of_whole_brains(tmp_path):
     assert first.target.lesion.shape[1:] == first.channels.shape[2:] == first.target.tissue.shape[1:]
     again = batches[0]
     assert torch.equal(first.channels, again.channels)
+
+
+def test_larger_infarcts_first_leaves_the_others_of_the_bank_out(tmp_path):
+    write_bank((phantom.patient(s) for s in range(1, 9)), tmp_path / "bank", about={"made": "here"}, shard_size=3)
+    bank = Bank(tmp_path / "bank")
+    by_hand = [float(bank[n].lesion.sum()) * math.prod(bank.manifest.spacing_mm) / 1000 for n in range(8)]
+    assert bank.lesion_ml() == pytest.approx(by_hand, rel=1e-5)
+    least = sorted(by_hand)[5]
+    data = {"bank": str(tmp_path / "bank"), "flips": False}
+    given = recipe(data=data, stages=[{"steps": 6, "data": {"least_lesion_ml": least * 0.999}}, {"steps": 8}])
+    large = {seed for seed, ml in zip(bank.manifest.seeds, by_hand, strict=True) if ml >= least * 0.999}
+    source = Sources().training(given.stages[0].data, 5, CPU)
+    assert [len(source), len(Sources().training(given.stages[1].data, 5, CPU))] == [3, 8]
+    assert {source.samples([n]).seeds[0] for n in range(6)} == large
+    about, _ = open_data(given, Sources())
+    assert about[0] == {"bank": {"made": "here"}, "patients": 3, "least_lesion_ml": least * 0.999}
+    assert about[1] == {"bank": {"made": "here"}, "patients": 8}
+    with pytest.raises(InputError, match=r"infarct of 1000 ml or more.*largest infarct of the bank has"):
+        BankSource(str(tmp_path / "bank"), least_lesion_ml=1000).samples([0])
+    with pytest.raises((InputError, ValueError), match="chooses among synthetic patients"):
+        recipe(data={"prepared": "p", "least_lesion_ml": 1.0})
+
+
+def test_in_place_of_a_small_infarct_the_generator_makes_another_patient(monkeypatch):
+    seeds = {"task": "dwi-adc", "seeds": {"from": 100, "to": 200}}
+    data = Data(generator=GeneratorData.model_validate(seeds), least_lesion_ml=2.0)
+    made = []
+
+    def patients(self, places):
+        made.extend(places)
+        sample = phantom.patient(places[0])
+        ml = 5.0 if places[0] % 4 == 0 else 0.5
+        lesion = torch.zeros_like(sample.lesion)
+        lesion[0, 0, 0, 0] = ml * 1000 / math.prod(sample.spacing_mm)
+        return replace(sample, lesion=lesion)
+
+    monkeypatch.setattr(GeneratorSource, "_made", patients)
+    source = Sources().training(data, 5, CPU)
+    found = source.samples([0, 1, 103])
+    assert found.lesion.shape[0] == 3
+    assert [s % 4 for s in found.seeds] == [0, 0, 0]
+    assert found.seeds[0] == 0
+    assert found.seeds == source.samples([0, 1, 103]).seeds
+    # No seed comes twice before all were tried.
+    walk = [(1 + k * source._stride) % 100 for k in range(100)]
+    assert sorted(walk) == list(range(100))
+    with pytest.raises(InputError, match="largest of 100 that were made has 5 ml"):
+        Sources().training(data.model_copy(update={"least_lesion_ml": 50.0}), 5, CPU).samples([3])
 
 
 @pytest.mark.parametrize(

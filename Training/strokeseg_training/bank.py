@@ -170,6 +170,20 @@ class Bank(Dataset[Sample]):
             seeds=tuple(self._seed(int(i)) for i in indices),
         )
 
+    def lesion_ml(self) -> NDArray[np.float64]:
+        """Volume of each patient's infarct in ml, in order; reads every shard's lesions.
+
+        Raises:
+            InputError: As for a patient.
+        """
+        voxel_ml = math.prod(self.manifest.spacing_mm) / 1000.0
+        volumes = []
+        for number in range(len(self.manifest.shards)):
+            arrays = self._shard(number)
+            shares = np.concatenate([[0], np.cumsum(arrays["lesion"], dtype=np.int64)])
+            volumes.append(np.diff(shares[arrays["offsets"]]) * (voxel_ml / LESION_STEPS))
+        return np.concatenate(volumes)
+
     def _place(self, index: int) -> tuple[int, int]:
         """Shard and row of a patient."""
         if not 0 <= index < len(self):
@@ -183,9 +197,7 @@ class Bank(Dataset[Sample]):
 
     def _row(self, index: int) -> dict[str, Tensor]:
         number, row = self._place(index)
-        if number not in self._open:
-            self._open[number] = self._opened(self.manifest.shards[number])
-        shard, shape = self._open[number], self.manifest.shape
+        shard, shape = self._shard(number), self.manifest.shape
         bits = np.unpackbits(shard["brain"][row], count=math.prod(shape))
         brain = torch.from_numpy(bits).view(shape).bool()
         place = slice(int(shard["offsets"][row]), int(shard["offsets"][row + 1]))
@@ -204,6 +216,11 @@ class Bank(Dataset[Sample]):
             "tissue": whole(shard["tissue"], torch.uint8),
             "midplane": torch.from_numpy(np.array(shard["midplane"][row])),
         }
+
+    def _shard(self, number: int) -> dict[str, NDArray[Any]]:
+        if number not in self._open:
+            self._open[number] = self._opened(self.manifest.shards[number])
+        return self._open[number]
 
     def _opened(self, shard: Shard) -> dict[str, NDArray[Any]]:
         arrays = {}

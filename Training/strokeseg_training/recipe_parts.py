@@ -98,6 +98,8 @@ class Data(Part):
         bank: Folder that ``strokeseg-train bank`` wrote; passes through it in a new order each time.
         prepared: Folder that ``strokeseg-train prepare`` wrote; passes through its training side in a new order each
             time.
+        least_lesion_ml: Synthetic patients with a smaller infarct are left out; larger infarcts first is a stage of its
+            own.
         real_share: Of `prepared`'s samples where a second source is given, too; they come in even turns.
         flips: Left and right exchanged in half of the samples.
         extra_voxels: The crop's margin grows by up to this many voxels on each side, at random; not with slices.
@@ -110,6 +112,7 @@ class Data(Part):
     generator: GeneratorData | None = None
     bank: str | None = None
     prepared: str | None = None
+    least_lesion_ml: float = Field(default=0.0, ge=0)
     real_share: float | None = Field(default=None, gt=0, lt=1)
     flips: bool = True
     extra_voxels: int = Field(default=0, ge=0, le=64)
@@ -124,6 +127,8 @@ class Data(Part):
             raise ValueError(
                 "exactly one of 'generator' and 'bank' must be given, or 'prepared', or 'prepared' and one of them"
             )
+        if self.least_lesion_ml and not synthetic:
+            raise ValueError("'least_lesion_ml' chooses among synthetic patients: give 'generator' or 'bank'")
         mixed = synthetic == 1 and self.prepared is not None
         if mixed and self.real_share is None:
             raise ValueError("'real_share' must say how many samples are those of 'prepared', or one source be null")

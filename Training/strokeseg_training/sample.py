@@ -5,9 +5,10 @@ The generator makes them, a bank keeps them, the trainer turns them into network
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 TISSUES = ("background", "grey", "white", "csf")
@@ -43,3 +44,16 @@ class Sample:
         """Voxels along (x, y, z)."""
         x, y, z = self.brain.shape[1:]
         return x, y, z
+
+    @classmethod
+    def together(cls, samples: Sequence[Sample]) -> Sample:
+        """The patients of several samples, of one grid and with the same roles, in one."""
+        return cls(
+            images={role: torch.cat([s.images[role] for s in samples]) for role in samples[0].images},
+            brain=torch.cat([s.brain for s in samples]),
+            lesion=torch.cat([s.lesion for s in samples]),
+            tissue=torch.cat([s.tissue for s in samples]),
+            midplane=torch.cat([s.midplane for s in samples]),
+            spacing_mm=samples[0].spacing_mm,
+            seeds=tuple(seed for s in samples for seed in s.seeds),
+        )

@@ -102,6 +102,8 @@ def open_data(recipe: Recipe, sources: Sources, *, look: bool = True) -> tuple[l
     prepared: dict[str, dict[str, Any]] = {}
     for data in (stage.data for stage in recipe.stages):
         said = sources.about(data) if data.generator is not None or data.bank is not None else {}
+        if data.least_lesion_ml:
+            said = {**said, "least_lesion_ml": data.least_lesion_ml}
         if data.prepared is not None:
             if data.prepared not in prepared:
                 source = sources.prepared(data.prepared, recipe)

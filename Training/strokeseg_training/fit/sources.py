@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from strokeseg_training.fit.prepared import PreparedSource
 
 _ORDER = 41  # names the stream of random numbers that orders a bank
+_TRIES = 100  # patients made in search of a large infarct
+_FAR = 0.382  # of the seeds; the golden section comes near no earlier place for long
 
 
 class Source(Protocol):
@@ -75,24 +77,35 @@ class BankSource:
     Args:
         folder: Of the bank.
         seed: Of the orders.
+        least_lesion_ml: Patients with less are left out.
     """
 
-    def __init__(self, folder: str, seed: int | None = None) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: str, seed: int | None = None, least_lesion_ml: float = 0.0) -> None:
+        self._folder, self._seed, self._least_ml = folder, seed, least_lesion_ml
 
     @cached_property
     def _bank(self) -> Bank:
         return Bank(self._folder)
 
     def __len__(self) -> int:
-        return len(self._bank)
+        return len(self._chosen)
 
     def samples(self, numbers: Sequence[int]) -> Sample:
         """The patients with these numbers in one sample."""
-        return self._bank.samples([self._index(n) for n in numbers])
+        return self._bank.samples([self._chosen[self._index(n)] for n in numbers])
 
     def _index(self, number: int) -> int:
         return number if self._order is None else self._order.place(number)
+
+    @cached_property
+    def _chosen(self) -> Sequence[int]:
+        if not self._least_ml:
+            return range(len(self._bank))
+        volumes = self._bank.lesion_ml()
+        chosen = [int(n) for n in np.flatnonzero(volumes >= self._least_ml)]
+        if not chosen:
+            raise _too_small(self._least_ml, f"The largest infarct of the bank has {volumes.max():.3g} ml.")
+        return chosen
 
     @cached_property
     def _order(self) -> Order | None:
@@ -105,22 +118,52 @@ class GeneratorSource:
     Args:
         data: Of the recipe.
         device: On which they are made.
+        least_lesion_ml: In place of a patient with less comes one from elsewhere among the seeds, made as well.
     """
 
-    def __init__(self, data: GeneratorData, device: torch.device) -> None:
-        self._data, self._device = data, device
+    def __init__(self, data: GeneratorData, device: torch.device, least_lesion_ml: float = 0.0) -> None:
+        self._data, self._device, self._least_ml = data, device, least_lesion_ml
 
     def __len__(self) -> int:
         return len(self._data.seeds)
 
     def samples(self, numbers: Sequence[int]) -> Sample:
-        """The patients with these numbers in one sample."""
+        """The patients with these numbers in one sample.
+
+        Raises:
+            InputError: None of many seeds gave an infarct that is large enough.
+        """
+        places = [n % len(self) for n in numbers]
+        if self._least_ml:
+            return Sample.together([self._large(p) for p in places])
+        return self._made(places)
+
+    def _large(self, place: int) -> Sample:
+        largest = 0.0
+        for _ in range(_TRIES):
+            sample = self._made([place])
+            volume = float(sample.lesion.sum()) * math.prod(sample.spacing_mm) / 1000.0
+            if volume >= self._least_ml:
+                return sample
+            largest, place = max(largest, volume), (place + self._stride) % len(self)
+        raise _too_small(self._least_ml, f"The largest of {_TRIES} that were made has {largest:.3g} ml.")
+
+    def _made(self, places: Sequence[int]) -> Sample:
         from strokeseg_training.generator.scene import draw_scene  # noqa: PLC0415  loads the template's arithmetic
 
-        first = self._data.seeds.first
-        seeds = [first + n % len(self) for n in numbers]
-        scenes = [draw_scene(s, self._data.task, self._ranges, self._library) for s in seeds]
-        return self._generator.make(scenes)
+        seeds = [self._data.seeds.first + p for p in places]
+        made: Sample = self._generator.make(
+            [draw_scene(s, self._data.task, self._ranges, self._library) for s in seeds]
+        )
+        return made
+
+    @cached_property
+    def _stride(self) -> int:
+        """From a seed to the one in its place: far, and through all of them before one comes again."""
+        stride = max(1, round(len(self) * _FAR))
+        while math.gcd(stride, len(self)) > 1:
+            stride += 1
+        return stride
 
     # The template and the shapes of lesions are loaded in the process that makes patients, when it makes the first.
     @cached_property
@@ -177,6 +220,12 @@ def _generator(library: Any, device: torch.device) -> Any:
     return Generator(library=library, device=device)
 
 
+def _too_small(least_ml: float, cause: str) -> InputError:
+    return InputError(
+        f"There is no patient with an infarct of {least_ml:g} ml or more.", cause, "Lower 'data.least_lesion_ml'."
+    )
+
+
 class Sources:
     """Opens what recipes name."""
 
@@ -189,9 +238,9 @@ class Sources:
             device: On which patients are made, where they are made.
         """
         if data.generator is not None:
-            return GeneratorSource(data.generator, device)
+            return GeneratorSource(data.generator, device, data.least_lesion_ml)
         assert data.bank is not None
-        return BankSource(data.bank, seed)
+        return BankSource(data.bank, seed, data.least_lesion_ml)
 
     def prepared(self, folder: str, recipe: Recipe) -> PreparedSource:
         """The prepared patients that a stage is trained on.
@@ -246,7 +295,8 @@ class Sources:
         """What a model card says about where synthetic patients came from: versions, hashes and seeds, no paths."""
         if data.bank is not None:
             bank = Bank(data.bank)
-            return {"bank": dict(bank.manifest.about), "patients": len(bank)}
+            chosen = len(BankSource(data.bank, least_lesion_ml=data.least_lesion_ml))
+            return {"bank": dict(bank.manifest.about), "patients": chosen}
         from strokeseg_training.generator.scene import GENERATOR_VERSION  # noqa: PLC0415
 
         assert data.generator is not None
