@@ -1,4 +1,4 @@
-"""From probabilities to a decision: threshold, cascade or highest class, brain restriction, smallest lesion.
+"""From probabilities to a decision: threshold, peak, cascade or highest class, brain restriction, smallest lesion.
 
 The same functions serve the first result, the live threshold slider and the worker's new decision from kept
 probabilities. Plain arrays and affines; imports the standard library, numpy, scipy and `strokeseg.errors` only.
@@ -26,16 +26,21 @@ def decide(
     threshold: float,
     minimum_lesion_ml: float,
     affine: ArrayLike,
+    peak: float = 0.0,
     brain: ArrayLike | None = None,
     connectivity: int = 26,
 ) -> NDArray[np.uint8]:
     """Lesion where the probability is at least the threshold, inside the brain, in lesions that are not too small.
+
+    A peak keeps outlines generous without keeping every faint spot: two thresholds with hysteresis, as Canny joined
+    edges (IEEE Trans. Pattern Anal. Mach. Intell. 1986).
 
     Args:
         probability: (x, y, z), 0 to 1.
         threshold: 0 to 1; compared in the map's own precision, so that a float32 map holding 0.3 reaches 0.3.
         minimum_lesion_ml: Lesions smaller than this are removed; 0 keeps all.
         affine: 4x4, voxel index to mm.
+        peak: Lesions that reach this probability in no voxel are removed, 0 to 1; 0 keeps all.
         brain: Mask of the same shape outside which nothing is lesion; None: no restriction.
         connectivity: 26, 18 or 6 neighbours join voxels into one lesion.
 
@@ -43,7 +48,8 @@ def decide(
         (x, y, z) uint8, 1 in lesions.
 
     Raises:
-        InputError: NaN in the map, a threshold outside 0 to 1, or unusable shapes, affine, minimum or connectivity.
+        InputError: NaN in the map, a threshold or peak outside 0 to 1, or unusable shapes, affine, minimum or
+            connectivity.
     """
     array = _as_probabilities(probability, axes=3)
     if not 0.0 <= threshold <= 1.0:
@@ -52,8 +58,37 @@ def decide(
             f"It is {threshold:g}, probabilities lie between 0 and 1.",
             "Choose a threshold from 0 to 1.",
         )
-    mask = (array >= float(threshold)).astype(np.uint8)
-    return remove_small(_inside(mask, brain), affine, minimum_lesion_ml, connectivity=connectivity)
+    if not 0.0 <= peak <= 1.0:
+        raise InputError(
+            "The peak that lesions must reach is not usable.",
+            f"It is {peak:g}, probabilities lie between 0 and 1.",
+            "Choose a peak from 0 to 1; 0 asks for none.",
+        )
+    mask = _inside((array >= float(threshold)).astype(np.uint8), brain)
+    needed = _needed_voxels(affine, minimum_lesion_ml, connectivity)
+    return _without(mask, needed, array >= float(peak) if peak > threshold else None, connectivity)
+
+
+def peak_at(threshold: float, *, own_threshold: float, own_peak: float) -> float:
+    """The peak for another threshold than the model's own: it moves along, so that a lower one shows fainter lesions.
+
+    Straight from 0 at 0 by the model's pair to 1 at 1. What a higher threshold keeps, a lower one keeps, too.
+
+    Args:
+        threshold: Probability from which a voxel is lesion.
+        own_threshold: The model's.
+        own_peak: The model's at its threshold, at least as high; 0: it asks for none.
+
+    Returns:
+        0 to 1, for `decide`.
+    """
+    if not own_peak:
+        return 0.0
+    if threshold < own_threshold:
+        return own_peak * threshold / own_threshold
+    if threshold == own_threshold:
+        return own_peak
+    return own_peak + (1.0 - own_peak) * (threshold - own_threshold) / (1.0 - own_threshold)
 
 
 def cascade_threshold(
@@ -147,6 +182,11 @@ def remove_small(
     Raises:
         InputError: Unusable affine, minimum or connectivity.
     """
+    return _without(mask, _needed_voxels(affine, minimum_lesion_ml, connectivity), None, connectivity)
+
+
+def _needed_voxels(affine: ArrayLike, minimum_lesion_ml: float, connectivity: int) -> int:
+    """Of the smallest lesion that is kept."""
     voxel_ml = _voxel_ml(affine)
     if not (math.isfinite(minimum_lesion_ml) and minimum_lesion_ml >= 0.0):
         raise InputError(
@@ -160,18 +200,28 @@ def remove_small(
             f"{connectivity} neighbours were asked for.",
             "Choose 6 (faces), 18 (faces and edges) or 26 (faces, edges and corners).",
         )
-    kept = mask.copy()
     # Affines come from float32 headers: ten voxels of 8 mm³ may sum to 0.0799999 ml. Hence a thousandth of a voxel.
-    needed = math.ceil(minimum_lesion_ml / voxel_ml - 1e-3)
+    return math.ceil(minimum_lesion_ml / voxel_ml - 1e-3)
+
+
+def _without(
+    mask: NDArray[_Number], needed: int, reached: NDArray[np.bool_] | None, connectivity: int
+) -> NDArray[_Number]:
+    """A copy without the lesions of fewer voxels than needed, or with none that is `reached`."""
+    kept = mask.copy()
     foreground: NDArray[np.bool_] = np.asarray(mask) > 0
     box = ndimage.find_objects(foreground.view(np.uint8))
-    if needed <= 1 or not box:
+    if (needed <= 1 and reached is None) or not box:
         return kept
     structure = ndimage.generate_binary_structure(3, _NEIGHBOURS[connectivity])
     labels, _ = ndimage.label(foreground[box[0]], structure, output=np.int32)
-    small = np.bincount(labels.ravel()) < needed
-    small[0] = False
-    kept[box[0]][small[labels]] = 0
+    dropped = np.bincount(labels.ravel()) < needed
+    if reached is not None:
+        faint = np.ones_like(dropped)
+        faint[labels[reached[box[0]]]] = False
+        dropped |= faint
+    dropped[0] = False
+    kept[box[0]][dropped[labels]] = 0
     return kept
 
 

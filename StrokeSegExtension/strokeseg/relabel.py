@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import InputError
 from strokeseg.lesions import Lesion, Plane, find_lesions, total_volume_ml
-from strokeseg.postprocess import decide
+from strokeseg.postprocess import decide, peak_at
 from strokeseg.results import SUMMARY, is_complete, require_result
 from strokeseg.segmentation import Segmentation
 from strokeseg.volume import Affine, read_volume, write_nifti
@@ -33,6 +33,8 @@ class Evidence:
         midplane: See `strokeseg.lesions.find_lesions`.
         minimum_lesion_ml: Of the result.
         images: "adc" in 1e-3 mm²/s and "dwi" (x, y, z), where they are still at hand.
+        own_threshold: The model's for this case.
+        own_peak: The model's at that threshold, see `strokeseg.postprocess.peak_at`.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Evidence:
     midplane: Plane
     minimum_lesion_ml: float
     images: dict[str, NDArray[np.float32]]
+    own_threshold: float = 0.5
+    own_peak: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def relabel(
         threshold=threshold,
         minimum_lesion_ml=evidence.minimum_lesion_ml if min_lesion_ml is None else min_lesion_ml,
         affine=evidence.affine,
+        peak=peak_at(threshold, own_threshold=evidence.own_threshold, own_peak=evidence.own_peak),
         brain=evidence.brain,
     )
     _, lesions = find_lesions(
@@ -143,8 +148,18 @@ def _evidence(
 ) -> Evidence:
     r, a, s = (float(v) for v in summary["midplane"]["normal_ras"])
     midplane = ((r, a, s), float(summary["midplane"]["offset_mm"]))
-    smallest = float(summary["model"]["minimum_lesion_ml"])
-    return Evidence(name, probability, brain, affine, midplane, smallest, images)
+    used = summary["model"]
+    return Evidence(
+        name,
+        probability,
+        brain,
+        affine,
+        midplane,
+        minimum_lesion_ml=float(used["minimum_lesion_ml"]),
+        images=images,
+        own_threshold=float(used["own_threshold"]),
+        own_peak=float(used.get("own_peak", 0.0)),  # results of earlier versions know of none
+    )
 
 
 def _refuse_argmax(rule: str, name: str) -> None:

@@ -58,7 +58,10 @@ def _decision(card: ModelCard) -> str:
     if decision.rule == "argmax":
         return _("none, the most probable class")
     # Of a cascade the highest first: the case decides which one is taken.
-    return ", ".join(f"{value:g}" for value in (*(step.threshold for step in decision.steps), decision.threshold))
+    text = ", ".join(f"{value:g}" for value in (*(step.threshold for step in decision.steps), decision.threshold))
+    if decision.peak:
+        text += _("; somewhere in a lesion {peak:g}").format(peak=decision.peak)
+    return text
 
 
 def _status(card: ModelCard) -> str:

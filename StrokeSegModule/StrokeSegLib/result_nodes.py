@@ -95,6 +95,7 @@ class Memory:
         warnings: What the reader of the result must know.
         synthetic: The patient is simulated.
         engine: Version of the engine.
+        model_peak: What lesions must reach at the model's threshold, see `strokeseg.postprocess.peak_at`; 0: nothing.
     """
 
     model: str
@@ -110,6 +111,7 @@ class Memory:
     warnings: tuple[str, ...] = field(default=())
     synthetic: bool = False
     engine: str = ""
+    model_peak: float = 0.0
 
     @classmethod
     def ofRun(cls, summary: Mapping[str, Any], card: ModelCard, midplane: tuple[float, ...]) -> Memory:
@@ -130,6 +132,7 @@ class Memory:
             warnings=tuple(w["message"] for w in summary["warnings"]),
             synthetic=bool(summary.get("synthetic", False)),
             engine=summary["strokeseg_version"],
+            model_peak=float(used.get("own_peak", 0.0)),
         )
 
     @classmethod

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from strokeseg.errors import InputError
 from strokeseg.lesions import Lesion, Plane, find_lesions
-from strokeseg.postprocess import decide
+from strokeseg.postprocess import decide, peak_at
 
 from .lesion_table import clearHighlight, writeRows
 from .placement import Matrix, arrayOf, ijkToLocal, ijkToWorld, worldPlane
@@ -34,6 +34,7 @@ class ThresholdModel:
         affine: 4x4, voxel index to RAS mm.
         images: ``adc`` in 1e-3 mm²/s and ``dwi``, (i, j, k), where they are at hand.
         midplane: See `strokeseg.lesions.find_lesions`.
+        own: The model's threshold, and the peak that lesions must reach at it; 0: none.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ThresholdModel:
         *,
         images: Mapping[str, NDArray[Any]] | None = None,
         midplane: Plane | None = None,
+        own: tuple[float, float] = (0.5, 0.0),
     ) -> None:
         self._shape = probability.shape
         brain = probability > 0
@@ -52,7 +54,7 @@ class ThresholdModel:
         self._images = {role: np.ascontiguousarray(array[self._box]) for role, array in (images or {}).items()}
         self._affine = np.array(affine, dtype=np.float64)
         self._affine[:3, 3] += self._affine[:3, :3] @ np.array([s.start for s in self._box], dtype=np.float64)
-        self._midplane = midplane
+        self._midplane, self._own = midplane, own
 
     def mask(self, threshold: float, minimumMl: float) -> NDArray[np.uint8]:
         """(i, j, k), 1 in lesions.
@@ -90,6 +92,7 @@ class ThresholdModel:
             threshold=threshold,
             minimum_lesion_ml=minimumMl,
             affine=self._affine,
+            peak=peak_at(threshold, own_threshold=self._own[0], own_peak=self._own[1]),
             brain=self._brain,
         )
 
@@ -188,7 +191,8 @@ class LiveThreshold:
                 for role, node in scans.items()
                 if _hasVoxels(node) and factors[role]
             }
-            self._model = ThresholdModel(arrayOf(nodes.probability), world, images=images, midplane=midplane)
+            own = (memory.model_threshold, memory.model_peak)
+            self._model = ThresholdModel(arrayOf(nodes.probability), world, images=images, midplane=midplane, own=own)
             self._madeFor = madeFor
         return self._model
 

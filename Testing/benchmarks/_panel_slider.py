@@ -38,7 +38,7 @@ def write(folder, affine, array):
     used = {"name": "x", "title": "x", "version": "1", "rule": "threshold"}
     summary = {
         "strokeseg_version": "0",
-        "model": {**used, "threshold": 0.5, "minimum_lesion_ml": 0.08},
+        "model": {**used, "threshold": 0.5, "own_threshold": 0.5, "minimum_lesion_ml": 0.08},
         "midplane": {"normal_ras": [1, 0, 0], "offset_mm": 0},
         "findings": [{"code": "adc_unit", "numbers": {"factor": 1.0}}],
         "warnings": [],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from stroke_phantom import save_nifti, stroke_phantom
 
 from strokeseg.case import Case
@@ -191,6 +192,27 @@ def test_the_engine_decides_by_the_cards_cascade(case, card, result):
 def test_a_threshold_of_the_user_goes_before_the_cascade(case, card):
     used = segment(case, card, threshold=0.7).summary["model"]
     assert (used["threshold"], used["own_threshold"]) == (0.7, 0.4)
+
+
+def test_a_peak_is_asked_of_a_run_of_its_relabelled_result_and_of_the_summary(case, tmp_path):
+    """The rule's score at 0.1, where it has specks, of lesions that reach 0.15 somewhere."""
+    rule = replace(ModelStore().card("adc-threshold"), minimum_lesion_ml=0.0)
+    plain = segment(case, replace(rule, decision=Decision("threshold", 0.1)))
+    card = replace(rule, decision=Decision("threshold", 0.1, peak=0.15))
+    found = segment(case, card)
+    used = found.summary["model"]
+    assert [used[k] for k in ("threshold", "own_threshold", "peak", "own_peak")] == [0.1, 0.1, 0.15, 0.15]
+    labels, count = ndimage.label(plain.mask, np.ones((3, 3, 3)))
+    reached = [n for n in range(1, count + 1) if plain.probability[labels == n].max() >= np.float32(0.15)]
+    assert 0 < len(reached) < count
+    assert np.array_equal(found.mask > 0, np.isin(labels, reached))
+    found.save(tmp_path / "result")
+    for threshold in (0.08, 0.1, 0.12):
+        again = segment(case, card, threshold=threshold)
+        for evidence in (evidence_of(found, "kept"), read_evidence(tmp_path / "result")):
+            done = relabel(evidence, threshold=threshold)
+            assert [x.voxels for x in done.lesions] == [x.voxels for x in again.lesions]
+    assert segment(case, card, threshold=0.05).summary["model"]["peak"] == pytest.approx(0.075)
 
 
 def test_a_result_of_a_cascade_can_be_relabelled(result, tmp_path):

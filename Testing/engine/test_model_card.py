@@ -13,6 +13,7 @@ import pytest
 from strokeseg.errors import ModelError
 from strokeseg.models import parse_card, read_card
 from strokeseg.models.channels import CHANNEL_ROLES
+from strokeseg.models.decision import Decision
 from strokeseg.prepare.channels import CHANNELS, ModelSpace
 from strokeseg.symmetry import Midplane
 from strokeseg.volume.grid import Grid
@@ -100,8 +101,21 @@ def test_optional_fields_have_defaults() -> None:
     del data["decision"]["threshold"]
     card = parse_card(data)
     assert (card.status, card.network_arguments, card.temperature) == ("experimental", {}, 1.0)
-    assert card.decision.threshold == 0.5
+    assert (card.decision.threshold, card.decision.peak) == (0.5, 0.0)
     assert parse_card(changed("preparation.spacing_mm", [])).preparation.spacing_mm is None
+
+
+def test_a_peak_is_at_least_the_threshold_and_belongs_to_it() -> None:
+    assert parse_card(changed("decision.peak", 0.95)).decision == Decision("threshold", 0.4, (), 0.95)
+    assert parse_card(changed("decision.peak", 0.4)).decision.peak == 0.4
+    for wrong, said in ((0.3, "the threshold, 0.4, to 1"), (1.1, "a number from 0 to 1")):
+        with pytest.raises(ModelError, match=r"Field 'decision\.peak'") as caught:
+            parse_card(changed("decision.peak", wrong))
+        assert said in str(caught.value)
+    data = card_data()
+    data["decision"] = {"rule": "argmax", "peak": 0.9}
+    with pytest.raises(ModelError, match="peak"):
+        parse_card(data)
 
 
 def test_the_bundled_card_is_the_threshold_rule() -> None:

@@ -1,12 +1,14 @@
 """From probabilities to masks: thresholds, classes, brain, smallest lesion."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from strokeseg.errors import InputError
-from strokeseg.postprocess import decide, decide_argmax, remove_small
+from strokeseg.postprocess import decide, decide_argmax, peak_at, remove_small
 
 UNIT = np.eye(4)
 TWO_MM = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -96,6 +98,43 @@ def test_a_higher_threshold_shrinks_the_mask():
     assert sizes[0] > sizes[1] > sizes[2] > 0
 
 
+def test_a_lesion_is_drawn_at_the_threshold_where_it_reaches_the_peak():
+    probability = line(0.6, 0.7, 0.95, 0.6, 0.2, 0.9, 0.7, 0.2, 0.94)
+    rule = {"threshold": 0.6, "minimum_lesion_ml": 0, "affine": UNIT}
+    assert decide(probability, **rule, peak=0.95).ravel().tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert decide(probability, **rule, peak=0.9).ravel().tolist() == [1, 1, 1, 1, 0, 1, 1, 0, 1]
+    # What is asked of lesions anyway changes nothing, and a peak outside the brain does not count.
+    assert decide(probability, **rule, peak=0.6).ravel().tolist() == decide(probability, **rule).ravel().tolist()
+    brain = line(1, 1, 0, 1, 1, 1, 1, 1, 1)
+    assert decide(probability, **rule, peak=0.95, brain=brain).sum() == 0
+    # The smallest lesion counts what the threshold draws.
+    small = {**rule, "minimum_lesion_ml": 0.004}
+    assert decide(probability, **small, peak=0.9).ravel().tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_the_peak_moves_with_the_threshold():
+    own = {"own_threshold": 0.8, "own_peak": 0.95}
+    moved = [peak_at(t, **own) for t in (0.0, 0.4, 0.8, 0.9, 1.0)]
+    assert moved == pytest.approx([0.0, 0.475, 0.95, 0.975, 1.0])
+    assert moved[2] == 0.95
+    assert [peak_at(t, own_threshold=0.8, own_peak=0.0) for t in (0.1, 0.8, 1.0)] == [0.0] * 3
+    assert peak_at(1.0, own_threshold=1.0, own_peak=1.0) == 1.0
+    assert peak_at(0.0, own_threshold=0.0, own_peak=0.5) == 0.5
+
+
+def test_what_a_higher_threshold_keeps_a_lower_one_keeps_too():
+    rng = np.random.default_rng(4)
+    probability = ndimage.gaussian_filter(rng.random((24, 24, 24)), 1.5)
+    probability = (probability - probability.min()) / np.ptp(probability)
+    masks = []
+    for threshold in np.linspace(0.05, 0.95, 19):
+        peak = peak_at(float(threshold), own_threshold=0.6, own_peak=0.8)
+        assert peak > threshold
+        masks.append(decide(probability, threshold=threshold, minimum_lesion_ml=0.01, affine=UNIT, peak=peak) > 0)
+    assert all((higher <= lower).all() for lower, higher in pairwise(masks))
+    assert masks[10].sum() < (probability >= 0.55).sum()
+
+
 def test_unusable_inputs_are_refused_in_words():
     good = line(0.1, 0.9)
     rule = {"threshold": 0.5, "minimum_lesion_ml": 0.0, "affine": UNIT}
@@ -107,6 +146,8 @@ def test_unusable_inputs_are_refused_in_words():
         decide(good, **{**rule, "threshold": 1.5})
     with pytest.raises(InputError, match="threshold"):
         decide(good, **{**rule, "threshold": math.nan})
+    with pytest.raises(InputError, match=r"peak that lesions must reach is not usable\. It is 1\.2"):
+        decide(good, **rule, peak=1.2)
     with pytest.raises(InputError, match="-1 ml"):
         decide(good, **{**rule, "minimum_lesion_ml": -1.0})
     with pytest.raises(InputError, match="brain mask"):

@@ -105,6 +105,7 @@ def writeResult(
     rule: str = "threshold",
     uncertainty: bool = False,
     own_threshold: float = 0.5,
+    own_peak: float = 0.0,
 ) -> list[Any]:
     """The files of a run that found `mask`, written as the engine writes them; its lesions."""
     folder.mkdir()
@@ -120,7 +121,7 @@ def writeResult(
         "strokeseg_version": "0.1.0",
         "model": {
             "name": "adc-threshold", "title": "rule", "version": "1.0.0", "rule": rule,
-            "threshold": threshold, "own_threshold": own_threshold, "minimum_lesion_ml": 0.0,
+            "threshold": threshold, "own_threshold": own_threshold, "own_peak": own_peak, "minimum_lesion_ml": 0.0,
         },
         "midplane": {"normal_ras": list(plane[0]), "offset_mm": plane[1], "quality": 1.0},
         "result": {"volume_ml": total_volume_ml(lesions)},

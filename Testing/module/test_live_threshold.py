@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,24 @@ def test_a_cascade_has_a_slider_and_goes_back_to_what_the_case_decided(tmp_path:
     live = panel.threshold.LiveThreshold(shown(tmp_path, rule="cascade", own_threshold=0.4))
     assert live.whyNot() == ""
     assert live.memory.model_threshold == 0.4
+
+
+def test_the_peak_of_a_model_moves_with_the_slider(tmp_path: Path) -> None:
+    nodes = shown(tmp_path, own_threshold=0.6, own_peak=0.8)
+    live = panel.threshold.LiveThreshold(nodes)
+    assert (live.memory.model_threshold, live.memory.model_peak) == (0.6, 0.8)
+    kept = replace(evidence(nodes), own_threshold=0.6, own_peak=0.8)
+    counts = []
+    for threshold in (0.3, 0.6, 0.75):
+        expected = relabel(kept, threshold=threshold, min_lesion_ml=0.0).lesions
+        assert [x.voxels for x in live.apply(threshold, 0.0)] == [x.voxels for x in expected]
+        counts.append((len(expected), len(relabel(evidence(nodes), threshold=threshold, min_lesion_ml=0.0).lesions)))
+    assert any(with_peak < without for with_peak, without in counts)
+    # A scene that was saved by an earlier version knows of no peak.
+    known = json.loads(nodes.segmentation.GetAttribute(panel.result_nodes.MEMORY))
+    del known["model_peak"]
+    nodes.segmentation.SetAttribute(panel.result_nodes.MEMORY, json.dumps(known))
+    assert panel.threshold.LiveThreshold(nodes).memory.model_peak == 0.0
 
 
 def test_a_segmentation_of_somebody_else_has_no_slider() -> None:

@@ -211,6 +211,11 @@ def test_a_recipe_names_the_cascade_and_others_stay_what_they_were():
     assert CardDecision.model_validate(own).model_dump(mode="json") == own
     # No new key: cards of older recipes, and the hashes of these, stay the same.
     assert CardDecision().model_dump(mode="json") == {"rule": "threshold", "threshold": 0.5}
+    high = {"rule": "threshold", "threshold": 0.5, "peak": 0.9}
+    assert CardDecision.model_validate(high).model_dump(mode="json") == high
+    for wrong in ({**high, "peak": 0.4}, {"rule": "argmax", "peak": 0.9}):
+        with pytest.raises(ValueError, match="'peak' belongs to the rule 'threshold'"):
+            CardDecision.model_validate(wrong)
     for wrong in ({**own, "rule": "threshold"}, {"rule": "cascade", "threshold": 0.3}):
         with pytest.raises(ValueError, match="belong to the rule 'cascade'"):
             CardDecision.model_validate(wrong)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="the exam needs torch, which is not installed")
 
+from scipy import ndimage  # noqa: E402
 from scipy.special import logit  # noqa: E402
 
 from strokeseg.errors import InputError, ModelError  # noqa: E402
@@ -179,13 +180,39 @@ def test_threshold_and_minimum_are_chosen_that_keep_lesions_and_drop_what_is_fal
         return logits
 
     # Temperature 1 leaves the probabilities where they were planted.
-    choice = choose(answer(predict, small_exam()), thresholds=(0.3, 0.5, 0.6, 0.7), minima_ml=(0.0, 0.02, 0.1))
-    best = {(t.threshold, t.minimum_lesion_ml): t for t in choice.tried}
-    chosen = best[choice.settings.threshold, choice.settings.minimum_lesion_ml]
+    choice = choose(
+        answer(predict, small_exam()), thresholds=(0.3, 0.5, 0.6, 0.7), peaks=(0.0, 0.8), minima_ml=(0.0, 0.02, 0.1)
+    )
+    best = {(t.threshold, t.peak, t.minimum_lesion_ml): t for t in choice.tried}
+    chosen = best[choice.settings.threshold, choice.settings.peak, choice.settings.minimum_lesion_ml]
     # 0.1 ml would drop the true lesion of 0.064 ml, nothing the speck of 0.016 ml.
     assert choice.settings.minimum_lesion_ml == 0.02
     assert (chosen.dice, chosen.lesion_f1, chosen.empty_false_positive_ml) == (1.0, 1.0, 0.0)
-    assert len(choice.tried) == 12
+    assert choice.settings.peak == 0.0
+    assert len(choice.tried) == 24
+    # Every combination is graded as the exam grades it.
+    answers = answer(predict, small_exam())
+    for one in choice.tried[::5]:
+        settings = Settings(one.threshold, choice.settings.temperature, one.minimum_lesion_ml, one.peak)
+        result = grade(answers, settings)
+        assert (one.dice, one.lesion_f1) == pytest.approx((result.lesion.dice, result.lesion.lesion_f1))
+        assert one.empty_false_positive_ml == pytest.approx(result.empties.false_positive_ml)
+
+
+def test_a_peak_is_chosen_where_true_lesions_have_one_and_false_ones_do_not():
+    # Lesions of 0.9 with a rim of 0.5 that belongs to them; false blocks of 0.5 everywhere.
+    def predict(sample):
+        lesion = sample.lesion > 0.5
+        core = torch.from_numpy(ndimage.binary_erosion(lesion.numpy(), np.ones((1, 3, 1, 1))))
+        logits = torch.where(lesion, float(logit(0.5)), -7.0)
+        logits = torch.where(core | (lesion & (lesion.sum() < 30)), float(logit(0.9)), logits)
+        logits[0][torch.from_numpy(box((16, 16, 12), (2, 2, 2)))] = float(logit(0.5))
+        return logits
+
+    chosen = choose(
+        answer(predict, small_exam()), thresholds=(0.3, 0.7), peaks=(0.0, 0.7, 0.95), minima_ml=(0.0,)
+    ).settings  # fmt: skip
+    assert (chosen.threshold, chosen.peak) == (0.3, 0.7)
 
 
 def test_patients_without_lesion_limit_the_choice():

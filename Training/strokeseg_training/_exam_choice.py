@@ -1,4 +1,4 @@
-"""Temperature, threshold and minimum lesion volume, chosen on the answers of an exam."""
+"""Temperature, threshold, peak and minimum lesion volume, chosen on the answers of an exam."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from scipy import ndimage, optimize
 from strokeseg.errors import InputError
 from strokeseg.metrics import calibrate, compare_lesions, compare_voxels
 from strokeseg.metrics.inputs import voxel_volume_ml
-from strokeseg.postprocess import decide, remove_small
+from strokeseg.postprocess import decide
 from strokeseg_training._exam_grading import Answer, Settings, nll, pooled_ece
 
 Objective = Literal["nll", "ece"]
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+# What a lesion must reach somewhere, so that a lower threshold can draw it; 0: nothing.
+PEAKS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 MINIMA_ML = (0.0, 0.02, 0.04, 0.08)
 # What a scan without lesion may show on average, by task; scars are larger than fresh infarcts.
 EMPTY_FALSE_ML = {"dwi-adc": 0.5, "t1": 1.0}
@@ -25,15 +27,17 @@ _TEMPERATURES = (0.2, 5.0)
 
 @dataclass(frozen=True)
 class Tried:
-    """One pair of threshold and minimum lesion volume.
+    """One choice of threshold, peak and minimum lesion volume.
 
     Attributes:
+        peak: 0, or more than the threshold.
         dice: Mean over patients with lesion.
         lesion_f1: Likewise.
         empty_false_positive_ml: Mean over patients without lesion; 0 where there are none.
     """
 
     threshold: float
+    peak: float
     minimum_lesion_ml: float
     dice: float
     lesion_f1: float
@@ -50,8 +54,8 @@ class Choice:
     """What was chosen, and everything that was tried.
 
     Attributes:
-        settings: Temperature, threshold and minimum lesion volume.
-        tried: Every pair, at that temperature.
+        settings: Temperature, threshold, peak and minimum lesion volume.
+        tried: Every combination, at that temperature.
     """
 
     settings: Settings
@@ -67,19 +71,21 @@ def choose(
     *,
     objective: Objective = "nll",
     thresholds: Sequence[float] = THRESHOLDS,
+    peaks: Sequence[float] = PEAKS,
     minima_ml: Sequence[float] = MINIMA_ML,
     empty_false_ml: float = EMPTY_FALSE_ML["dwi-adc"],
 ) -> Choice:
-    """The temperature first, then threshold and minimum lesion volume together.
+    """The temperature first, then threshold, peak and minimum lesion volume together.
 
-    Of the pairs that find at most `empty_false_ml` in patients without lesion on average, the one with the highest
-    mean of Dice and lesion F1; where no pair does, of those that find least. Between equals the higher threshold, then
-    the smaller minimum.
+    Of the combinations that find at most `empty_false_ml` in patients without lesion on average, the one with the
+    highest mean of Dice and lesion F1; where none does, of those that find least. Between equals the higher threshold,
+    then the lower peak, then the smaller minimum.
 
     Args:
         answers: Of one predictor.
         objective: What the temperature minimises, see `choose_temperature`.
         thresholds: Probabilities to try.
+        peaks: Probabilities to try; those that are not above a threshold are left out there.
         minima_ml: Volumes to try.
         empty_false_ml: See above.
 
@@ -91,14 +97,15 @@ def choose(
             "Nothing can be chosen.", "No patient of the exam has a lesion.", "Use an exam with lesions in it."
         )
     temperature = choose_temperature(answers, objective)
-    tried = _try(answers, temperature, thresholds, minima_ml)
+    grid = [(t, p, m) for t in thresholds for p in peaks if not p or p > t for m in minima_ml]
+    tried = _try(answers, temperature, grid)
     allowed = max(empty_false_ml, min(t.empty_false_positive_ml for t in tried))
     # Rounded, so that the last bit of a mean does not decide.
     best = max(
         (t for t in tried if t.empty_false_positive_ml <= allowed),
-        key=lambda t: (round(t.worth, 6), t.threshold, -t.minimum_lesion_ml),
+        key=lambda t: (round(t.worth, 6), t.threshold, -t.peak, -t.minimum_lesion_ml),
     )
-    return Choice(Settings(best.threshold, temperature, best.minimum_lesion_ml), tuple(tried))
+    return Choice(Settings(best.threshold, temperature, best.minimum_lesion_ml, best.peak), tuple(tried))
 
 
 def choose_temperature(answers: Sequence[Answer], objective: Objective = "nll") -> float:
@@ -129,31 +136,40 @@ def choose_temperature(answers: Sequence[Answer], objective: Objective = "nll") 
     return round(float(np.exp(found.x)), 3)
 
 
-def _try(
-    answers: Sequence[Answer], temperature: float, thresholds: Sequence[float], minima_ml: Sequence[float]
-) -> list[Tried]:
-    pairs = [(t, m) for t in thresholds for m in minima_ml]
-    dice: dict[tuple[float, float], list[float]] = {pair: [] for pair in pairs}
-    f1: dict[tuple[float, float], list[float]] = {pair: [] for pair in pairs}
-    false_ml: dict[tuple[float, float], list[float]] = {pair: [] for pair in pairs}
+def _try(answers: Sequence[Answer], temperature: float, grid: Sequence[tuple[float, float, float]]) -> list[Tried]:
+    dice: list[list[float]] = [[] for _ in grid]
+    f1: list[list[float]] = [[] for _ in grid]
+    false_ml: list[list[float]] = [[] for _ in grid]
+    lowest = min(threshold for threshold, _, _ in grid)
     for one in answers:
         voxel_ml = voxel_volume_ml(one.affine)
         probability = one.spread(one.probability(temperature))
         # Nothing outside this box can change: lesions are found and compared within it.
-        box = ndimage.find_objects(((probability >= min(thresholds)) | one.reference).view(np.uint8))
+        box = ndimage.find_objects(((probability >= lowest) | one.reference).view(np.uint8))
         where = box[0] if box else (slice(0, 1),) * 3
         probability, reference, brain = probability[where], one.reference[where], one.brain[where]
-        for threshold in thresholds:
-            every = decide(probability, threshold=threshold, minimum_lesion_ml=0.0, affine=one.affine, brain=brain)
-            for minimum in minima_ml:
-                mask = remove_small(every, one.affine, minimum) > 0
-                pair = (threshold, minimum)
-                if not one.reference.any():
-                    false_ml[pair].append(int(mask.sum()) * voxel_ml)
-                    continue
-                dice[pair].append(compare_voxels(mask, reference).dice)
-                f1[pair].append(compare_lesions(mask, reference, voxel_ml=voxel_ml).f1)
-    return [
-        Tried(t, m, *(float(np.mean(values[t, m])) if values[t, m] else 0.0 for values in (dice, f1, false_ml)))
-        for t, m in pairs
+        ill = bool(one.reference.any())
+        # Many combinations leave the same lesions.
+        known: dict[bytes, tuple[float, float]] = {}
+        for number, (threshold, peak, minimum) in enumerate(grid):
+            mask = decide(
+                probability,
+                threshold=threshold,
+                minimum_lesion_ml=minimum,
+                affine=one.affine,
+                peak=peak,
+                brain=brain,
+            )
+            if not ill:
+                false_ml[number].append(int(mask.sum()) * voxel_ml)
+                continue
+            key = mask.tobytes()
+            if key not in known:
+                lesions = compare_lesions(mask > 0, reference, voxel_ml=voxel_ml)
+                known[key] = (compare_voxels(mask > 0, reference).dice, lesions.f1)
+            dice[number].append(known[key][0])
+            f1[number].append(known[key][1])
+    means = [
+        [float(np.mean(values[n])) if values[n] else 0.0 for values in (dice, f1, false_ml)] for n in range(len(grid))
     ]
+    return [Tried(*combination, *mean) for combination, mean in zip(grid, means, strict=True)]

@@ -36,11 +36,13 @@ class Settings:
         threshold: Probability from which a voxel is lesion.
         temperature: Logits are divided by it first.
         minimum_lesion_ml: Smaller lesions are dropped.
+        peak: Lesions that reach this probability nowhere are dropped; 0: none.
     """
 
     threshold: float = 0.5
     temperature: float = 1.0
     minimum_lesion_ml: float = 0.02
+    peak: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +192,7 @@ def grade(answers: Sequence[Answer], settings: Settings, exam: str = "", generat
             threshold=settings.threshold,
             minimum_lesion_ml=settings.minimum_lesion_ml,
             affine=one.affine,
+            peak=settings.peak,
             brain=one.brain,
         )
         metrics.append(evaluate_masks(mask, one.reference, one.affine, brain=one.brain))

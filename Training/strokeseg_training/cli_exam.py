@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
 def exam(
     model: ModelArgument,
     name: ExamOption = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Default: the card's.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Default: the card's; its peak moves along.")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(min=0.05, max=20, help="Default: the card's.")] = None,
     min_lesion_ml: Annotated[float | None, typer.Option(min=0, help="Default: the card's.")] = None,
     out: Annotated[str | None, typer.Option(help="Also write everything, each patient's figures too, as JSON.")] = None,
@@ -57,10 +59,14 @@ def exam(
     """Let a model take the exam: synthetic patients that no training has seen."""
     with in_words(output), cancellable(output) as monitor:
         card, taken, answers = _answers(Path(model), name, monitor)
+        from strokeseg.postprocess import peak_at  # noqa: PLC0415
         from strokeseg_training.exam import Settings, grade  # noqa: PLC0415  PyTorch takes seconds, --help must not
 
+        own = card.decision
+        used = own.threshold if threshold is None else threshold
         settings = Settings(
-            threshold=card.decision.threshold if threshold is None else threshold,
+            threshold=used,
+            peak=peak_at(used, own_threshold=own.threshold, own_peak=own.peak),
             temperature=card.temperature if temperature is None else temperature,
             minimum_lesion_ml=card.minimum_lesion_ml if min_lesion_ml is None else min_lesion_ml,
         )
@@ -81,7 +87,7 @@ def calibrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print only, leave the card as it is.")] = False,
     output: FormatOption = Format.text,
 ) -> None:
-    """Choose temperature, threshold and minimum lesion volume on the exam, and write them into the model's card."""
+    """Choose temperature, threshold, peak and minimum lesion volume on the exam, and write them into the card."""
     with in_words(output), cancellable(output) as monitor:
         folder = Path(model)
         card, taken, answers = _answers(folder, name, monitor)
@@ -164,6 +170,9 @@ def write_settings(folder: Path, before: ExamResult, after: ExamResult) -> None:
     chosen = after.settings
     card["temperature"], card["minimum_lesion_ml"] = chosen.temperature, chosen.minimum_lesion_ml
     card["decision"]["threshold"] = chosen.threshold
+    card["decision"].pop("peak", None)
+    if chosen.peak:
+        card["decision"]["peak"] = chosen.peak
     data = f"exam {after.exam}, synthetic"
     measured = {
         "data": data,
@@ -181,7 +190,7 @@ def table(result: ExamResult) -> str:
     settings = result.settings
     lines = [
         f"Exam {result.exam} (generator version {result.generator_version}): threshold {settings.threshold:g}, "
-        f"temperature {settings.temperature:g}, minimum {settings.minimum_lesion_ml:g} ml",
+        f"peak {settings.peak:g}, temperature {settings.temperature:g}, minimum {settings.minimum_lesion_ml:g} ml",
         f"{'':14}{'cases':>6}{'Dice':>8}{'F1':>8}{'precision':>11}{'recall':>8}{'false ml':>10}   "
         "lesions found: <0.1 ml, 0.1-1 ml, >1 ml",
     ]
@@ -220,9 +229,10 @@ def _answers(folder: Path, name: str | None, monitor: Monitor) -> tuple[ModelCar
 def _tell(card: ModelCard, before: ExamResult, after: ExamResult, choice: Choice, *, written: bool) -> None:
     console.out.print(f"{card.title} ({card.name} {card.version})", markup=False)
     console.out.print("Before\n" + table(before) + "\nAfter\n" + table(after), markup=False)
-    chosen = [t for t in choice.tried if t.minimum_lesion_ml == after.settings.minimum_lesion_ml]
+    used = after.settings
+    chosen = [t for t in choice.tried if (t.peak, t.minimum_lesion_ml) == (used.peak, used.minimum_lesion_ml)]
     console.out.print("  ".join(f"{t.threshold:g}: {t.worth:.3f}" for t in chosen), markup=False)
-    console.out.print("(threshold: mean of Dice and lesion F1, at this minimum lesion volume)", markup=False)
+    console.out.print("(threshold: mean of Dice and lesion F1, at this peak and minimum lesion volume)", markup=False)
     numbers = ", ".join(f"{k} {v:g}" for k, v in asdict(after.settings).items())
     console.out.print(f"{'Written into the card' if written else 'Not written'}: {numbers}", markup=False)
 

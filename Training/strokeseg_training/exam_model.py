@@ -79,7 +79,7 @@ def refuse_other_spacing(card: ModelCard, spacing_mm: tuple[float, float, float]
 
 def settings_of(card: ModelCard) -> Settings:
     """How a card turns logits into a mask."""
-    return Settings(card.decision.threshold, card.temperature, card.minimum_lesion_ml)
+    return Settings(card.decision.threshold, card.temperature, card.minimum_lesion_ml, card.decision.peak)
 
 
 def task_of(card: ModelCard) -> str:

@@ -51,11 +51,16 @@ class CardStep(Part):
 
 
 class CardDecision(Part):
-    """How probability becomes mask; a cascade of which nothing else is said is the published one."""
+    """How probability becomes mask; a cascade of which nothing else is said is the published one.
+
+    Attributes:
+        peak: Of ``threshold``: what a lesion must reach in one voxel at least; 0: nothing.
+    """
 
     rule: Literal["threshold", "argmax", "cascade"] = "threshold"
     threshold: float = Field(default=0.5, ge=0, le=1)
     steps: tuple[CardStep, ...] = ()
+    peak: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -69,13 +74,15 @@ class CardDecision(Part):
     def _steps_of_a_cascade(self) -> Self:
         if (self.rule == "cascade") != bool(self.steps):
             raise ValueError("'steps' and 'threshold' belong to the rule 'cascade', which needs both or none of them")
+        if self.peak and (self.rule != "threshold" or self.peak < self.threshold):
+            raise ValueError("'peak' belongs to the rule 'threshold', and is at least as high as its threshold")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_no_steps(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Other rules say nothing of steps: cards and hashes of recipes stay what they were."""
+    def _without_what_is_not_used(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Other rules say nothing of steps or peak: cards and hashes of recipes stay what they were."""
         data: dict[str, Any] = plain(self)
-        return data if self.steps else {k: v for k, v in data.items() if k != "steps"}
+        return {k: v for k, v in data.items() if k not in ("steps", "peak") or v}
 
 
 class CardPart(Part):

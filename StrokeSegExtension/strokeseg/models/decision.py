@@ -34,11 +34,13 @@ class Decision:
         rule: Of `RULES`.
         threshold: Probability from which a voxel is lesion; for ``cascade``, in maps that no step is for.
         steps: Of ``cascade``: the first that fits a map gives its threshold.
+        peak: Of ``threshold``: a lesion must reach this probability in one voxel at least; 0: it need not.
     """
 
     rule: str
     threshold: float
     steps: tuple[CascadeStep, ...] = ()
+    peak: float = 0.0
 
 
 def parse_decision(fields: Fields) -> Decision:
@@ -47,7 +49,7 @@ def parse_decision(fields: Fields) -> Decision:
     Raises:
         ModelError: Names the field, what was expected and what was found.
     """
-    rule = fields.choice("rule", RULES)
+    rule, peak = fields.choice("rule", RULES), 0.0
     if rule == "cascade":
         steps = tuple(_step(f) for f in fields.parts("steps"))
         threshold = fields.number("threshold", 0.0, 1.0)
@@ -58,8 +60,12 @@ def parse_decision(fields: Fields) -> Decision:
             raise fields.wrong("steps", "thresholds that fall from step to step, 'threshold' the lowest", falling)
     else:
         steps, threshold = (), fields.number("threshold", 0.0, 1.0, 0.5)
+        if rule == "threshold":
+            peak = fields.number("peak", 0.0, 1.0, 0.0)
+            if 0.0 < peak < threshold:
+                raise fields.wrong("peak", f"0, or a number from the threshold, {threshold:g}, to 1", peak)
     fields.done()
-    return Decision(rule, threshold, steps)
+    return Decision(rule, threshold, steps, peak)
 
 
 def _step(fields: Fields) -> CascadeStep:

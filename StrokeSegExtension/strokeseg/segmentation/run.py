@@ -15,7 +15,7 @@ from strokeseg.errors import InputError
 from strokeseg.events import Monitor
 from strokeseg.lesions import find_lesions
 from strokeseg.models import ModelCard, ModelStore, automatic_model
-from strokeseg.postprocess import cascade_threshold, decide, decide_argmax
+from strokeseg.postprocess import cascade_threshold, decide, decide_argmax, peak_at
 from strokeseg.predict import Asked, check_asked, predict
 from strokeseg.prepare import Prepared, prepare
 from strokeseg.runtime import KeptRuntimes, Runtime, check_choice, open_runtime
@@ -51,7 +51,8 @@ def segment(
         model: Name of a model, or ``auto``: the best one for the roles that are there; or the card of any model folder,
             as `strokeseg.models.read_card` gives it.
         device: ``auto``, ``cpu``, ``cuda:N`` or ``mps``.
-        threshold: Probability from which a voxel is lesion, 0-1; None: the model's own for this case.
+        threshold: Probability from which a voxel is lesion, 0-1; None: the model's own for this case. The peak that
+            lesions must reach, where the model has one, moves along (`strokeseg.postprocess.peak_at`).
         min_lesion_ml: Smaller lesions are dropped; None: the model's own.
         strategy: ``whole``, ``windows``, ``slices``, or ``auto``: the model's own, in parts where memory is short.
         window: Voxels (x, y, z) of a window on the model's grid; None: the model's own.
@@ -108,6 +109,7 @@ def segment(
     with monitor.stage("postprocess", "deciding"):
         own_threshold = _own_threshold(card, prediction.probability, affine, brain)
         used_threshold = own_threshold if threshold is None else threshold
+        used_peak = peak_at(used_threshold, own_threshold=own_threshold, own_peak=card.decision.peak)
         if card.decision.rule == "argmax":
             mask = decide_argmax(prediction.classes, minimum_lesion_ml=smallest, affine=affine, brain=brain)
         else:
@@ -116,6 +118,7 @@ def segment(
                 threshold=used_threshold,
                 minimum_lesion_ml=smallest,
                 affine=affine,
+                peak=used_peak,
                 brain=brain,
             )
     with monitor.stage("lesions", "describing the lesions"):
@@ -128,7 +131,13 @@ def segment(
             brain=brain,
             midplane=prepared.midplane.plane,
         )
-    numbers = {"threshold": used_threshold, "own_threshold": own_threshold, "minimum_lesion_ml": smallest}
+    numbers = {
+        "threshold": used_threshold,
+        "own_threshold": own_threshold,
+        "peak": used_peak,
+        "own_peak": card.decision.peak,
+        "minimum_lesion_ml": smallest,
+    }
     summary = summarize(case, prepared, card, numbers, lesions, monitor)
     summary["synthetic"] = synthetic
     run = {

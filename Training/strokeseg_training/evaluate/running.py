@@ -206,7 +206,11 @@ def _facts(
         "model_version": card.version,
         "model_sha256": model.sha256,
         "network": card.network,
-        "decision": {"rule": card.decision.rule, "threshold": card.decision.threshold},
+        "decision": {
+            "rule": card.decision.rule,
+            "threshold": card.decision.threshold,
+            "peak": card.decision.peak,
+        },
         "minimum_lesion_ml": card.minimum_lesion_ml,
         "recipe": recipe.name,
         "recipe_sha256": recipe.sha256,
