@@ -15,6 +15,7 @@ import slicer
 import vtk
 
 from strokeseg.models import ModelCard
+from strokeseg.postprocess import peak_at
 
 # Node reference roles and attributes; they are in people's saved scenes and stay as they are.
 TABLE, PROBABILITY, UNCERTAINTY = "StrokeSeg.table", "StrokeSeg.probability", "StrokeSeg.uncertainty"
@@ -112,6 +113,11 @@ class Memory:
     synthetic: bool = False
     engine: str = ""
     model_peak: float = 0.0
+
+    @property
+    def peak(self) -> float:
+        """What lesions must reach at the threshold of the mask that is shown; 0: nothing."""
+        return peak_at(self.threshold, own_threshold=self.model_threshold, own_peak=self.model_peak)
 
     @classmethod
     def ofRun(cls, summary: Mapping[str, Any], card: ModelCard, midplane: tuple[float, ...]) -> Memory:

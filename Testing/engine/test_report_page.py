@@ -159,6 +159,14 @@ def test_page_says_what_was_found_by_which_model():
     assert "Skull-stripped; 1234 ml." in words
 
 
+def test_the_decision_is_said_with_its_peak_if_there_is_one():
+    assert "Decision threshold 0.50; lesions below 0.08 ml are left out." in page().words
+    model = {**summary()["model"], "threshold": 0.8, "peak": 0.95}
+    said = "Decision threshold 0.80; lesions that reach 0.95 nowhere are left out; lesions below 0.08 ml are left out."
+    assert said in page(summary(model=model)).words
+    assert "nowhere" not in page(summary(model={**model, "peak": 0.0})).words
+
+
 def test_lesion_table_has_units_and_few_digits():
     found = page()
     assert found.row("1") == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from dataclasses import replace
 from typing import Any
 
 import panel_driver as drive
@@ -129,6 +130,22 @@ def test_without_probabilities_the_slider_says_why(shown: Any) -> None:
     environment.processEvents()
     assert not widget.ui.thresholdSlider.enabled
     assert "probability volume was deleted" in widget.ui.thresholdLine.text
+
+
+def test_what_the_slider_moves_along_is_said(shown: Any) -> None:
+    from StrokeSegLib.result_nodes import Memory
+
+    environment, widget = shown
+    ui, nodes = widget.ui, widget.panel.result.nodes
+    assert "nowhere" not in ui.thresholdLine.text
+    memory = Memory.read(nodes.segmentation)
+    assert memory is not None
+    replace(memory, model_peak=0.7).write(nodes.segmentation)
+    ui.thresholdSlider.value = 0.25
+    environment.processEvents()
+    assert "Lesions that reach 0.35 nowhere are left out." in ui.thresholdLine.text
+    ui.resetButton.click()
+    assert "Lesions that reach 0.70 nowhere are left out." in ui.thresholdLine.text
 
 
 def test_files_are_loaded_and_their_roles_guessed(slicerEnvironment: Any) -> None:
