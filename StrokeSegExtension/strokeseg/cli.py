@@ -81,7 +81,11 @@ def segment(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Probability from which a voxel is lesion, 0-1. Default: the model's."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Probability from which a voxel is lesion, 0-1; a model's peak moves along. Default: the model's.",
+        ),
     ] = None,
     min_lesion_ml: Annotated[
         float | None, typer.Option(min=0.0, help="Smaller lesions are dropped, ml. Default: the model's.")

@@ -34,7 +34,7 @@ class SegmentOptions:
     Attributes:
         model: Name of a model, or ``auto``.
         device: ``auto``, ``cpu``, ``cuda:N`` or ``mps``.
-        threshold: Probability from which a voxel is lesion; None: the model's.
+        threshold: Probability from which a voxel is lesion; None: the model's. A model's peak moves along.
         min_lesion_ml: Smaller lesions are dropped; None: the model's.
         strategy: ``auto``, ``whole``, ``windows`` or ``slices``.
         window: Voxels (x, y, z) of a window on the model's grid; None: the model's.

@@ -82,8 +82,8 @@ def peak_at(threshold: float, *, own_threshold: float, own_peak: float) -> float
     Returns:
         0 to 1, for `decide`.
     """
-    if not own_peak:
-        return 0.0
+    if not own_peak or not 0.0 <= threshold <= 1.0:
+        return 0.0  # `decide` refuses such a threshold
     if threshold < own_threshold:
         return own_peak * threshold / own_threshold
     if threshold == own_threshold:

@@ -157,8 +157,9 @@ def _evidence(
         midplane,
         minimum_lesion_ml=float(used["minimum_lesion_ml"]),
         images=images,
-        own_threshold=float(used["own_threshold"]),
-        own_peak=float(used.get("own_peak", 0.0)),  # results of earlier versions know of none
+        # Results of earlier versions know of no peak, and some not of the model's own threshold.
+        own_threshold=float(used.get("own_threshold", used["threshold"])),
+        own_peak=float(used.get("own_peak", 0.0)),
     )
 
 

@@ -158,7 +158,7 @@ class ResultSection:
             getattr(self._ui, name).enabled = not reason
         hint = _("Moving a slider draws the lesions anew; corrections by hand are lost.")
         if memory.peak:
-            hint += " " + _("Lesions that reach {peak:.2f} nowhere are left out.").format(peak=memory.peak)
+            hint += " " + _("Lesions that reach {peak:.3g} nowhere are left out.").format(peak=memory.peak)
         say(self._ui.thresholdLine, self._problem or reason or hint)
 
     def _prepare(self) -> None:

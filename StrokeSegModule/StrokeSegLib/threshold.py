@@ -181,7 +181,8 @@ class LiveThreshold:
         world = ijkToWorld(nodes.probability)
         scans = {role: nodes.image(role) for role in ("adc", "dwi")}
         involved = [nodes.probability, *(node for node in scans.values() if _hasVoxels(node))]
-        madeFor = (memory.midplane, world.tobytes(), *((n.GetID(), n.GetImageData().GetMTime()) for n in involved))
+        own = (memory.model_threshold, memory.model_peak)
+        madeFor = (memory.midplane, own, world.tobytes(), *((n.GetID(), n.GetImageData().GetMTime()) for n in involved))
         if self._model is None or madeFor != self._madeFor:
             midplane = worldPlane(memory.midplane, world) if memory.midplane else None
             shape = arrayOf(nodes.probability).shape
@@ -191,7 +192,6 @@ class LiveThreshold:
                 for role, node in scans.items()
                 if _hasVoxels(node) and factors[role]
             }
-            own = (memory.model_threshold, memory.model_peak)
             self._model = ThresholdModel(arrayOf(nodes.probability), world, images=images, midplane=midplane, own=own)
             self._madeFor = madeFor
         return self._model

@@ -119,6 +119,9 @@ def test_the_peak_moves_with_the_threshold():
     assert moved[2] == 0.95
     assert [peak_at(t, own_threshold=0.8, own_peak=0.0) for t in (0.1, 0.8, 1.0)] == [0.0] * 3
     assert peak_at(1.0, own_threshold=1.0, own_peak=1.0) == 1.0
+    # Thresholds that are none are refused by `decide`, in words.
+    for wrong, edge in ((1.5, 1.0), (-0.5, 0.0), (math.nan, 0.5)):
+        assert peak_at(wrong, own_threshold=edge, own_peak=1.0) == 0.0
     assert peak_at(0.0, own_threshold=0.0, own_peak=0.5) == 0.5
 
 

@@ -48,6 +48,15 @@ def copy(stored, tmp_path):
     return Path(shutil.copytree(stored, tmp_path / "copy"))
 
 
+def test_a_result_of_an_earlier_version_has_no_peak(copy, first):
+    path = copy / "summary.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("own_threshold", "peak", "own_peak"):
+        del data["model"][key]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert relabel(read_evidence(copy), threshold=0.5).volume_ml == first.volume_ml
+
+
 @pytest.mark.parametrize(("threshold", "smallest"), [(0.5, None), (0.2, None), (0.9, 0.0), (0.001, 0.5), (1.0, None)])
 def test_it_equals_segmenting_with_that_threshold(case, first, stored, tmp_path, threshold, smallest):
     again = segment(case, threshold=threshold, min_lesion_ml=smallest)

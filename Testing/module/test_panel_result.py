@@ -140,12 +140,15 @@ def test_what_the_slider_moves_along_is_said(shown: Any) -> None:
     assert "nowhere" not in ui.thresholdLine.text
     memory = Memory.read(nodes.segmentation)
     assert memory is not None
-    replace(memory, model_peak=0.7).write(nodes.segmentation)
+    replace(memory, model_peak=0.9).write(nodes.segmentation)
     ui.thresholdSlider.value = 0.25
     environment.processEvents()
-    assert "Lesions that reach 0.35 nowhere are left out." in ui.thresholdLine.text
+    assert "Lesions that reach 0.45 nowhere are left out." in ui.thresholdLine.text
     ui.resetButton.click()
-    assert "Lesions that reach 0.70 nowhere are left out." in ui.thresholdLine.text
+    assert "Lesions that reach 0.9 nowhere are left out." in ui.thresholdLine.text
+    # Two of the four reach less, which the mask knows, too.
+    assert "in 4 lesions" not in ui.summaryLabel.text
+    assert ui.summaryLabel.text.split(" (")[0].endswith(("in 1 lesion", "in 2 lesions", "in 3 lesions"))
 
 
 def test_files_are_loaded_and_their_roles_guessed(slicerEnvironment: Any) -> None:

@@ -39,24 +39,11 @@ def as_batch(array):
     return torch.from_numpy(array.astype(np.float32))[None]
 
 
-def joined(samples):
-    """Several patients as one sample."""
-    return Sample(
-        images={r: torch.cat([s.images[r] for s in samples]) for r in samples[0].images},
-        brain=torch.cat([s.brain for s in samples]),
-        lesion=torch.cat([s.lesion for s in samples]),
-        tissue=torch.cat([s.tissue for s in samples]),
-        midplane=torch.cat([s.midplane for s in samples]),
-        spacing_mm=samples[0].spacing_mm,
-        seeds=tuple(n for s in samples for n in s.seeds),
-    )
-
-
 class FakeSource:
     """Patients by number, as the sources of training give them."""
 
     def samples(self, numbers):
-        return joined([patient(int(n)) for n in numbers])
+        return Sample.together([patient(int(n)) for n in numbers])
 
 
 def recipe_data(**changes):

@@ -77,7 +77,7 @@ def test_only_the_brain_is_kept(tmp_path):
 
 def test_several_patients_in_one_sample_are_told_apart(tmp_path):
     make(tmp_path / "one")
-    write_bank([phantom.joined(list(patients(range(1, 8))))], tmp_path / "two", about=ABOUT, shard_size=3)
+    write_bank([phantom.Sample.together(list(patients(range(1, 8))))], tmp_path / "two", about=ABOUT, shard_size=3)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     both = Bank(tmp_path / "one").samples([5, 0])
     assert both.seeds == (6, 1)

@@ -1,6 +1,9 @@
 """The exam: grading, tables, calibration and choice on patients whose right answers are known."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -349,6 +352,27 @@ def test_calibrate_writes_its_choice_and_what_was_measured_into_the_card(taken):
     assert run(*words).exit_code == 0
     assert len(read_card(folder / "linear").measured) == 1
     assert not list((folder / "linear").glob(".partial-*"))
+
+
+def test_a_peak_is_written_into_the_card_moves_along_and_is_taken_away_again(taken, tmp_path):
+    folder, run = taken
+    model = Path(shutil.copytree(folder / "linear", tmp_path / "model"))
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    card["decision"] = {"rule": "threshold", "threshold": 0.6, "peak": 0.8}
+    (model / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    words = (str(model), "--exam", str(folder / "dwi-adc-9.json"))
+    for more, threshold, peak in (((), 0.6, 0.8), (("--threshold", "0.3"), 0.3, 0.4)):
+        done = run("exam", *words, *more, "--format", "json")
+        assert done.exit_code == 0, done.output
+        settings = json.loads(done.stdout)["settings"]
+        assert (settings["threshold"], settings["peak"]) == (threshold, pytest.approx(peak))
+    # Nothing is faint here: no peak is needed.
+    assert run("calibrate", *words).exit_code == 0
+    assert "peak" not in json.loads((model / "card.json").read_text(encoding="utf-8"))["decision"]
+    result = score(perfect, small_exam())
+    cli_exam.write_settings(model, result, replace(result, settings=Settings(0.5, 1.2, 0.04, 0.9)))
+    decision = read_card(model).decision
+    assert (decision.threshold, decision.peak) == (0.5, 0.9)
 
 
 def test_a_wrong_model_or_exam_is_an_error_in_words(taken):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -163,7 +164,7 @@ def _try(answers: Sequence[Answer], temperature: float, grid: Sequence[tuple[flo
             if not ill:
                 false_ml[number].append(int(mask.sum()) * voxel_ml)
                 continue
-            key = mask.tobytes()
+            key = hashlib.blake2b(mask.tobytes()).digest()
             if key not in known:
                 lesions = compare_lesions(mask > 0, reference, voxel_ml=voxel_ml)
                 known[key] = (compare_voxels(mask > 0, reference).dice, lesions.f1)

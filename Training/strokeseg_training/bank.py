@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +172,25 @@ class Bank(Dataset[Sample]):
         )
 
     def lesion_ml(self) -> NDArray[np.float64]:
-        """Volume of each patient's infarct in ml, in order; reads every shard's lesions.
+        """Volume of each patient's infarct in ml, in order.
+
+        Reads every shard's lesions; checksums are compared when a patient is asked for.
 
         Raises:
-            InputError: As for a patient.
+            InputError: A file is missing or cannot be read.
         """
-        voxel_ml = math.prod(self.manifest.spacing_mm) / 1000.0
-        volumes = []
-        for number in range(len(self.manifest.shards)):
-            arrays = self._shard(number)
-            shares = np.concatenate([[0], np.cumsum(arrays["lesion"], dtype=np.int64)])
-            volumes.append(np.diff(shares[arrays["offsets"]]) * (voxel_ml / LESION_STEPS))
-        return np.concatenate(volumes)
+        step_ml = math.prod(self.manifest.spacing_mm) / 1000.0 / LESION_STEPS
+        steps: list[int] = []
+        for shard in self.manifest.shards:
+            try:
+                lesion, offsets = (
+                    np.load(self.folder / shard.name / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                    for name in ("lesion", "offsets")
+                )
+            except (OSError, ValueError) as error:
+                raise self._damaged(shard, f"Its lesions cannot be read: {error}.") from error
+            steps += [int(lesion[first:end].sum(dtype=np.int64)) for first, end in pairwise(offsets.tolist())]
+        return np.array(steps) * step_ml
 
     def _place(self, index: int) -> tuple[int, int]:
         """Shard and row of a patient."""
@@ -197,7 +205,9 @@ class Bank(Dataset[Sample]):
 
     def _row(self, index: int) -> dict[str, Tensor]:
         number, row = self._place(index)
-        shard, shape = self._shard(number), self.manifest.shape
+        if number not in self._open:
+            self._open[number] = self._opened(self.manifest.shards[number])
+        shard, shape = self._open[number], self.manifest.shape
         bits = np.unpackbits(shard["brain"][row], count=math.prod(shape))
         brain = torch.from_numpy(bits).view(shape).bool()
         place = slice(int(shard["offsets"][row]), int(shard["offsets"][row + 1]))
@@ -216,11 +226,6 @@ class Bank(Dataset[Sample]):
             "tissue": whole(shard["tissue"], torch.uint8),
             "midplane": torch.from_numpy(np.array(shard["midplane"][row])),
         }
-
-    def _shard(self, number: int) -> dict[str, NDArray[Any]]:
-        if number not in self._open:
-            self._open[number] = self._opened(self.manifest.shards[number])
-        return self._open[number]
 
     def _opened(self, shard: Shard) -> dict[str, NDArray[Any]]:
         arrays = {}

@@ -122,11 +122,13 @@ def cascade(
     """Choose the thresholds of a model's cascade on the validation of a prepared set, and write them into its card."""
     with in_words(output), cancellable(output) as monitor:
         try:
+            from strokeseg.models import read_card  # noqa: PLC0415  see above
             from strokeseg_training.cascade import tune_cascade, write_decision  # noqa: PLC0415  see above
             from strokeseg_training.prepare.recipe import load_data_recipe  # noqa: PLC0415
         except ImportError as error:
             raise _missing("Thresholds cannot be chosen here.", error) from error
         folder = Path(model).expanduser()
+        peak = read_card(folder).decision.peak
         places = (Path(data).expanduser(), Path(originals).expanduser())
         tuned = tune_cascade(load_data_recipe(recipe, settings or []), folder, *places, device=device, monitor=monitor)
         card = write_decision(folder, tuned)
@@ -144,6 +146,10 @@ def cascade(
         console.out.print(f"{name}: {numbers}", markup=False)
     chosen = ", ".join(f"{s.threshold:g}" for s in tuned.decision.steps) + f", else {tuned.decision.threshold:g}"
     console.out.print(f"{'Not written' if dry_run else 'Written into the card'}: thresholds {chosen}", markup=False)
+    if peak:
+        console.out.print(
+            f"The card {'would no longer ask' if dry_run else 'no longer asks'} lesions for a peak of {peak:g}."
+        )
     console.out.print("What the card has as measured belongs to the old thresholds: evaluate the model again.")
 
 

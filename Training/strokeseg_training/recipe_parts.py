@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Voxels = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -98,8 +105,8 @@ class Data(Part):
         bank: Folder that ``strokeseg-train bank`` wrote; passes through it in a new order each time.
         prepared: Folder that ``strokeseg-train prepare`` wrote; passes through its training side in a new order each
             time.
-        least_lesion_ml: Synthetic patients with a smaller infarct are left out; larger infarcts first is a stage of its
-            own.
+        least_lesion_ml: Synthetic patients with a smaller infarct, and those without any, are left out; larger infarcts
+            first is a stage of its own, and a later one must see the others.
         real_share: Of `prepared`'s samples where a second source is given, too; they come in even turns.
         flips: Left and right exchanged in half of the samples.
         extra_voxels: The crop's margin grows by up to this many voxels on each side, at random; not with slices.
@@ -128,13 +135,22 @@ class Data(Part):
                 "exactly one of 'generator' and 'bank' must be given, or 'prepared', or 'prepared' and one of them"
             )
         if self.least_lesion_ml and not synthetic:
-            raise ValueError("'least_lesion_ml' chooses among synthetic patients: give 'generator' or 'bank'")
+            raise ValueError(
+                "'least_lesion_ml' chooses among synthetic patients: give 'generator' or 'bank', or set it to 0, in "
+                "every stage that names it"
+            )
         mixed = synthetic == 1 and self.prepared is not None
         if mixed and self.real_share is None:
             raise ValueError("'real_share' must say how many samples are those of 'prepared', or one source be null")
         if self.real_share is not None and not mixed:
             raise ValueError("'real_share' needs 'prepared' and one of 'generator' and 'bank'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Data that choose no part and no size say nothing of it: hashes of recipes stay what they were."""
+        data: dict[str, Any] = plain(self)
+        return {k: v for k, v in data.items() if k not in ("close_up", "least_lesion_ml") or v}
 
 
 class Optimiser(Part):

@@ -206,10 +206,11 @@ def _facts(
         "model_version": card.version,
         "model_sha256": model.sha256,
         "network": card.network,
+        # Said only where there is one: evaluations of other models stay the ones that they were.
         "decision": {
             "rule": card.decision.rule,
             "threshold": card.decision.threshold,
-            "peak": card.decision.peak,
+            **({"peak": card.decision.peak} if card.decision.peak else {}),
         },
         "minimum_lesion_ml": card.minimum_lesion_ml,
         "recipe": recipe.name,

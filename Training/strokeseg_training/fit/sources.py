@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from strokeseg_training.fit.prepared import PreparedSource
 
 _ORDER = 41  # names the stream of random numbers that orders a bank
-_TRIES = 100  # patients made in search of a large infarct
+_TRIES = 5000  # patients made in search of a large infarct, at most
 _FAR = 0.382  # of the seeds; the golden section comes near no earlier place for long
 
 
@@ -77,7 +77,7 @@ class BankSource:
     Args:
         folder: Of the bank.
         seed: Of the orders.
-        least_lesion_ml: Patients with less are left out.
+        least_lesion_ml: Patients with less, and those without any, are left out.
     """
 
     def __init__(self, folder: str, seed: int | None = None, least_lesion_ml: float = 0.0) -> None:
@@ -118,7 +118,7 @@ class GeneratorSource:
     Args:
         data: Of the recipe.
         device: On which they are made.
-        least_lesion_ml: In place of a patient with less comes one from elsewhere among the seeds, made as well.
+        least_lesion_ml: In place of a patient with less, or without any, comes one from elsewhere among the seeds.
     """
 
     def __init__(self, data: GeneratorData, device: torch.device, least_lesion_ml: float = 0.0) -> None:
@@ -131,7 +131,7 @@ class GeneratorSource:
         """The patients with these numbers in one sample.
 
         Raises:
-            InputError: None of many seeds gave an infarct that is large enough.
+            InputError: None of the seeds, or of thousands of them, gave an infarct that is large enough.
         """
         places = [n % len(self) for n in numbers]
         if self._least_ml:
@@ -139,14 +139,14 @@ class GeneratorSource:
         return self._made(places)
 
     def _large(self, place: int) -> Sample:
-        largest = 0.0
-        for _ in range(_TRIES):
+        largest, tries = 0.0, min(len(self), _TRIES)
+        for _ in range(tries):
             sample = self._made([place])
             volume = float(sample.lesion.sum()) * math.prod(sample.spacing_mm) / 1000.0
             if volume >= self._least_ml:
                 return sample
             largest, place = max(largest, volume), (place + self._stride) % len(self)
-        raise _too_small(self._least_ml, f"The largest of {_TRIES} that were made has {largest:.3g} ml.")
+        raise _too_small(self._least_ml, f"The largest of {tries} that were made has {largest:.3g} ml.")
 
     def _made(self, places: Sequence[int]) -> Sample:
         from strokeseg_training.generator.scene import draw_scene  # noqa: PLC0415  loads the template's arithmetic
