@@ -1,6 +1,6 @@
 """How long the generator takes for one patient, room by room, on one thread.
 
-    python Testing/benchmarks/generator.py [--task t1] [--count 20] [--device cuda:0]
+    python Testing/benchmarks/generator.py [--recipe t1] [--masks FOLDER] [--count 20] [--device cuda:0]
 
 Prints seconds a patient (mean, median, largest) and the share of each room; the processor's own time where the device
 is the CPU, so that other programs beside it count less.
@@ -18,9 +18,9 @@ from unittest import mock
 
 import torch
 
+from strokeseg_training.generation import open_source
 from strokeseg_training.generator import generator as rooms
 from strokeseg_training.generator.generator import Generator
-from strokeseg_training.generator.scene import draw_scene
 
 ROOMS = (
     "make_anatomy",
@@ -37,7 +37,8 @@ ROOMS = (
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--task", choices=("dwi-adc", "t1"), default="dwi-adc")
+    parser.add_argument("--recipe", default="dwi-adc", help="whose task and ranges are used (default dwi-adc)")
+    parser.add_argument("--masks", help="folder with lesion masks; default: the recipe's, or none")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -63,15 +64,16 @@ def main(arguments: list[str] | None = None) -> None:
 
         return run
 
-    generator = Generator(device=device)
-    generator.make([draw_scene(options.seed, options.task)])
+    source = open_source(None, options.recipe, options.masks)
+    generator = Generator(library=source.library, device=device)
+    generator.make(source.scenes([options.seed]))
     with mock.patch.multiple(rooms, **{name: timed(name, getattr(rooms, name)) for name in ROOMS}):
         seconds = []
         for seed in range(options.seed, options.seed + options.count):
             start = settled()
-            generator.make([draw_scene(seed, options.task)])
+            generator.make(source.scenes([seed]))
             seconds.append(settled() - start)
-    print(f"{options.task}, {options.count} patients one by one on {device}, one thread:")
+    print(f"{options.recipe}, {options.count} patients one by one on {device}, one thread:")
     print(
         f"  mean {statistics.mean(seconds):.3f} s, median {statistics.median(seconds):.3f} s, most {max(seconds):.3f} s"
     )

@@ -117,7 +117,7 @@ def brain():
 @pytest.fixture
 def masks(tmp_path, monkeypatch):
     """A folder with one set of two masks: cubes of 8 and 1 ml, 2 mm voxels, x to the left as real masks have it."""
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_: str(tmp_path / "cache"))
+    monkeypatch.setenv("STROKESEG_HOME", str(tmp_path))
     folder = tmp_path / "masks" / "soop"
     folder.mkdir(parents=True)
     affine = np.array([[-2.0, 0, 0, 78], [0, 2, 0, -112], [0, 0, 2, -50], [0, 0, 0, 1]])

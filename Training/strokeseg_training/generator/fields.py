@@ -26,7 +26,7 @@ def white_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device
     for seed in seeds:
         source = torch.Generator(device=device).manual_seed(int(seed))
         rows.append(torch.randn(tuple(shape), generator=source, device=device))
-    return torch.stack(rows)
+    return rows[0][None] if len(rows) == 1 else torch.stack(rows)
 
 
 def smooth_field(
@@ -53,7 +53,7 @@ def smooth_field(
         for axis, (n, k) in enumerate(zip(shape, step, strict=True)):
             field = along(field, _linear_rows(n, nodes[axis], k, device), axis)
         fields.append(field / field.std().clamp_min(1e-3))
-    return torch.cat(fields)
+    return fields[0] if len(fields) == 1 else torch.cat(fields)
 
 
 def along(volume: Tensor, rows: Tensor, axis: int) -> Tensor:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from strokeseg.errors import InputError
+from strokeseg_training.generator.template import cache_folder
 
 FORMAT = 1
 MARGIN = 2
@@ -104,7 +104,7 @@ class LesionLibrary:
                 f"{path} is no folder with sub-folders of NIfTI masks.",
                 "Name the folder that holds soop/ and lesymap/, or leave the masks out: lesions are then drawn.",
             )
-        cached = Path(platformdirs.user_cache_dir("strokeseg")) / f"lesion-masks-{_key(files)}.npz"
+        cached = cache_folder() / f"lesion-masks-{_key(files)}.npz"
         if cached.is_file():
             return cls(_load(cached))
         library = cls({name: _read_set(found) for name, found in files.items()})
