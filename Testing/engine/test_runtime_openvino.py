@@ -68,6 +68,26 @@ def test_a_graph_gives_the_logits_that_it_says(tmp_path):
     np.testing.assert_allclose(runtime.run(values)["lesion"], values.sum(axis=1, keepdims=True), atol=1e-6)
 
 
+def test_a_norm_over_a_large_volume_is_right_and_the_same_on_any_number_of_threads(tmp_path):
+    """The library's own sum of so many voxels is off, by the more the fewer threads share it."""
+    scale, bias = (
+        helper.make_tensor(name, TensorProto.FLOAT, [2], values)
+        for name, values in (("scale", [1.0, -2.0]), ("bias", [0.5, 3.0]))
+    )
+    norm = helper.make_node("InstanceNormalization", ["input", "scale", "bias"], ["lesion"], epsilon=1e-5)
+    card = small_graph(tmp_path / "norm", [norm], constants=[scale, bias])
+    values = (phantom.batch((1, 2, 96, 96, 96)) ** 2 + 3.0).astype(np.float32)
+    exact = values.astype(np.float64)
+    middle, spread = exact.mean((2, 3, 4), keepdims=True), exact.var((2, 3, 4), keepdims=True)
+    exact = (exact - middle) / np.sqrt(spread + 1e-5) * np.array([1.0, -2.0]).reshape(2, 1, 1, 1) + np.array(
+        [0.5, 3.0]
+    ).reshape(2, 1, 1, 1)
+    found = [OpenVinoRuntime(card, threads=n)._infer(values)["lesion"] for n in (1, 2, 3)]
+    np.testing.assert_allclose(found[0], exact, atol=2e-5)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
 def test_logits_are_named_as_in_the_card_and_of_every_size(card):
     runtime = open_runtime(card)
     for shape in ((1, 2, 16, 12, 10), (3, 2, 8, 8, 8), (1, 2, 2, 2, 2)):
