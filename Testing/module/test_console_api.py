@@ -241,7 +241,8 @@ def test_the_example_of_the_documentation_can_be_pasted_into_an_empty_slicer(sce
     panel.sample_data.register()  # as the module does when Slicer starts
     pasted([line[4:] for line in text.splitlines() if line.startswith("    ")])
     volume, count = re.fullmatch(r"(\d+\.\d) ml in (\d+) lesions", capsys.readouterr().out.strip()).groups()
-    assert 10.0 < float(volume) < 26.0
+    # The drawn lesions have 23.8 ml; the network draws around them.
+    assert 15.0 < float(volume) < 35.0
     assert int(count) > 0
 
 

@@ -27,13 +27,17 @@ def test_the_exam_gives_what_the_card_says(model):
         "cases_with_lesion": ill["cases"],
         "dice": ill["dice"],
         "lesion_f1": ill["lesion_f1"],
+        "expected_calibration_error": result["ece"],
+    }
+    assert found == pytest.approx({key: said[key] for key in found}, abs=THIRD_DECIMAL)
+    # Millilitres, and means over a dozen patients, of which another processor's rounding may turn a voxel or two.
+    found = {
         "false_positive_ml": ill["false_positive_ml"],
         "false_positive_ml_without_lesion": empty["false_positive_ml"],
-        "expected_calibration_error": result["ece"],
         **{
             f"{key}_{name}": result["groups"][name][key]
             for key in ("dice", "lesion_f1")
             for name in ("bilateral", "midline")
         },
     }
-    assert found == pytest.approx({key: said[key] for key in found}, abs=THIRD_DECIMAL)
+    assert found == pytest.approx({key: said[key] for key in found}, abs=5 * THIRD_DECIMAL)

@@ -26,7 +26,6 @@ from strokeseg.runtime.threads import usable_threads
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
-from openvino import opset13 as opset  # noqa: E402
 
 
 @functools.cache
@@ -41,6 +40,7 @@ def _library() -> ov.Core:
     return ov.Core()
 
 
+_ops = ov.opset13
 _NORMS = "2"  # rises when `_steady_norms` computes something else: compiled networks of before are then not read
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -206,10 +206,10 @@ def _steady_norms(model: Any) -> None:
         if node.get_type_name() != "MVN" or not _is_norm_of_volumes(node):
             continue
         volume = node.input_value(0)
-        rest = opset.subtract(volume, _mean(volume))
-        variance = _mean(opset.multiply(rest, rest))
-        eps = opset.constant(np.float32(node.get_attributes()["eps"]))
-        made = opset.divide(rest, opset.sqrt(opset.add(variance, eps)))
+        rest = _ops.subtract(volume, _mean(volume))
+        variance = _mean(_ops.multiply(rest, rest))
+        eps = _ops.constant(np.float32(node.get_attributes()["eps"]))
+        made = _ops.divide(rest, _ops.sqrt(_ops.add(variance, eps)))
         node.output(0).replace(made.output(0))
     model.validate_nodes_and_infer_types()
 
@@ -230,10 +230,10 @@ def _is_norm_of_volumes(node: Any) -> bool:
 
 def _mean(volume: Any) -> Any:
     """Of (N, C, x, y, z) over the voxels: (N, C, 1, 1, 1)."""
-    lines = opset.reduce_mean(volume, opset.constant(np.array([4])), keep_dims=False)
-    flat = opset.reshape(lines, opset.constant(np.array([0, 0, -1])), special_zero=True)
-    mean = opset.reduce_mean(flat, opset.constant(np.array([2])), keep_dims=False)
-    return opset.reshape(mean, opset.constant(np.array([0, 0, 1, 1, 1])), special_zero=True)
+    lines = _ops.reduce_mean(volume, _ops.constant(np.array([4])), keep_dims=False)
+    flat = _ops.reshape(lines, _ops.constant(np.array([0, 0, -1])), special_zero=True)
+    mean = _ops.reduce_mean(flat, _ops.constant(np.array([2])), keep_dims=False)
+    return _ops.reshape(mean, _ops.constant(np.array([0, 0, 1, 1, 1])), special_zero=True)
 
 
 def _fitting_outputs(compiled: Any, card: ModelCard) -> dict[str, Any]:
