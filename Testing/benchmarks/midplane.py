@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from _mosaic import MISSED_RGB, SLICES, Picture, paint, row, save_rows, window
 from _scans import Scan, scans_of
-from numpy.typing import NDArray
 
 from strokeseg.symmetry import estimate_midplane
 from strokeseg_training.generation import open_source
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         estimated = replace(scan, midplane=found)
         true = np.asarray(made.anatomy.midplane[0].cpu(), dtype=np.float64)
         turned.append(float(np.degrees(np.arccos(np.clip(true[:3] @ found.normal_ras, -1.0, 1.0)))))
-        centre = _world(scan)[scan.brain].mean(axis=0)
+        centre = scan.grid.to_world(np.argwhere(scan.brain)).mean(axis=0)
         away.append(abs(float(centre @ found.normal_ras - found.offset_mm - (centre @ true[:3] - true[3]))))
         quality.append(found.quality)
         if len(rows) < options.draw:
@@ -67,15 +66,10 @@ def picture(scan: Scan, role: str) -> Picture:
     values = np.where(scan.brain, scan.images[role], 0.0)
     black, white = _WINDOW if role == "adc" else (0.0, float(np.percentile(values[scan.brain], 99.0)))
     drawn = window(values, black, white)
-    distance = _world(scan) @ np.asarray(scan.midplane.normal_ras) - scan.midplane.offset_mm
+    world = scan.grid.to_world(np.argwhere(np.ones(scan.grid.shape, bool)))
+    distance = (world @ scan.midplane.normal_ras - scan.midplane.offset_mm).reshape(scan.grid.shape)
     paint(drawn, np.abs(distance) <= scan.grid.spacing_mm[0] / 2, MISSED_RGB, 0.8)
     return row(drawn, scan, _SHOWN)
-
-
-def _world(scan: Scan) -> NDArray[np.float64]:
-    """Millimetres of every voxel's centre, (x, y, z, 3)."""
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in scan.grid.shape), indexing="ij"), axis=-1)
-    return np.asarray(index @ scan.grid.affine[:3, :3].T + scan.grid.affine[:3, 3])
 
 
 if __name__ == "__main__":

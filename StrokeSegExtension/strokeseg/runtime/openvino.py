@@ -198,9 +198,9 @@ def _steady_norms(model: Any) -> None:
     """Instance norms of volumes with sums that do not depend on the number of threads, in place.
 
     The library adds up all voxels of a channel one after the other, each thread its part: over half a million of them
-    the fp32 sum is off by so much that logits differed from PyTorch's by up to 0.2 on one thread and 0.04 on two. Sums
-    along one axis first, and of these sums, are right to 1e-4 on any number of threads. A reshape stands between the
-    two, or the library makes one sum of them again.
+    the fp32 sum is off by so much that masks differed from those of PyTorch, on one thread more than on two. Sums along
+    one axis first, and of these sums, are right on any number of threads. A reshape stands between the two, or the
+    library makes one sum of them again.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() != "MVN" or not _is_norm_of_volumes(node):

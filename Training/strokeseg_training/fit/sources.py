@@ -84,7 +84,8 @@ class BankSource:
         self._folder, self._seed, self._least_ml = folder, seed, least_lesion_ml
 
     @cached_property
-    def _bank(self) -> Bank:
+    def bank(self) -> Bank:
+        """Opened when something of it is asked for."""
         return Bank(self._folder)
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class BankSource:
 
     def samples(self, numbers: Sequence[int]) -> Sample:
         """The patients with these numbers in one sample."""
-        return self._bank.samples([self._chosen[self._index(n)] for n in numbers])
+        return self.bank.samples([self._chosen[self._index(n)] for n in numbers])
 
     def _index(self, number: int) -> int:
         return number if self._order is None else self._order.place(number)
@@ -100,8 +101,8 @@ class BankSource:
     @cached_property
     def _chosen(self) -> Sequence[int]:
         if not self._least_ml:
-            return range(len(self._bank))
-        volumes = self._bank.lesion_ml()
+            return range(len(self.bank))
+        volumes = self.bank.lesion_ml()
         chosen = [int(n) for n in np.flatnonzero(volumes >= self._least_ml)]
         if not chosen:
             raise _too_small(self._least_ml, f"The largest infarct of the bank has {volumes.max():.3g} ml.")
@@ -294,9 +295,8 @@ class Sources:
     def about(self, data: Data) -> dict[str, Any]:
         """What a model card says about where synthetic patients came from: versions, hashes and seeds, no paths."""
         if data.bank is not None:
-            bank = Bank(data.bank)
-            chosen = len(BankSource(data.bank, least_lesion_ml=data.least_lesion_ml))
-            return {"bank": dict(bank.manifest.about), "patients": chosen}
+            source = BankSource(data.bank, least_lesion_ml=data.least_lesion_ml)
+            return {"bank": dict(source.bank.manifest.about), "patients": len(source)}
         from strokeseg_training.generator.scene import GENERATOR_VERSION  # noqa: PLC0415
 
         assert data.generator is not None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from strokeseg_training.generator.anatomy_scene import AnatomyRanges, AnatomyScene, draw_anatomy
 from strokeseg_training.generator.anatomy_spaces import cyst_distance, horn_distance
+from strokeseg_training.generator.fields import stacked
 from strokeseg_training.generator.pose import PLACE_STEP_MM, around_brain, template_places
 from strokeseg_training.generator.shrinkage import Shrinkage
 from strokeseg_training.generator.template import Maps, Template
@@ -122,10 +123,6 @@ def make_anatomy(
     template = template.to(device)
     moves = widening or [None] * len(scenes)
     made = [_one(s, template, shape, spacing_mm, w) for s, w in zip(scenes, moves, strict=True)]
-
-    def stacked(parts: list[Tensor]) -> Tensor:
-        # One patient is the common case in a worker: no copy.
-        return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
     ready = {
         "cerebellum": stacked([m.cerebellum for m in made]),

@@ -26,7 +26,13 @@ def white_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device
     for seed in seeds:
         source = torch.Generator(device=device).manual_seed(int(seed))
         rows.append(torch.randn(tuple(shape), generator=source, device=device))
-    return rows[0][None] if len(rows) == 1 else torch.stack(rows)
+    return stacked(rows)
+
+
+def stacked(rows: Sequence[Tensor]) -> Tensor:
+    """One row a patient, (N, ...)."""
+    # One patient is the common case in a worker: no copy.
+    return rows[0][None] if len(rows) == 1 else torch.stack(list(rows))
 
 
 def smooth_field(
